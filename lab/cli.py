@@ -1,0 +1,239 @@
+"""The `lab` command: train, translate, evaluate, app."""
+
+import json
+import signal
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+app = typer.Typer(
+    help="Attention Lab: train, translate, evaluate, and open the page.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+console = Console(stderr=True)
+
+# What `lab train` uses where an option is not given: sizes and recipe that were measured to work.
+PRESETS: dict[str, dict[str, Any]] = {
+    "toy": dict(
+        vocab_size=500, d_model=64, n_layers=2, d_ff=128, steps=750, warmup=200,
+        batch_tokens=1_024, learning_rate=4e-3, validate_every=125, averaging=0.98, max_len=64,
+    ),
+    "files": dict(
+        vocab_size=6_000, d_model=128, n_layers=3, d_ff=512, steps=12_000, warmup=1_200,
+        batch_tokens=1_024, learning_rate=1.5e-3, validate_every=500, averaging=0.998, max_len=256,
+    ),
+}  # fmt: skip
+
+Pair = Annotated[str, typer.Option(help="A shipped model: en-de, en-zh.")]
+CheckpointFolder = Annotated[
+    Path | None, typer.Option("--checkpoint", help="A folder written by `lab train`.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Beam = Annotated[int, typer.Option(min=1, max=64, help="Hypotheses kept; 1 is greedy.")]
+
+
+@app.command()
+def train(
+    data: Annotated[str, typer.Option(help="toy, a folder (train.en, train.de …) or a .tsv file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoint; a run found there goes on.")],
+    source: Annotated[str, typer.Option(help="Language code of the source.")] = "en",
+    target: Annotated[str, typer.Option(help="Language code of the target.")] = "de",
+    device: Device = "auto",
+    steps: Annotated[int | None, typer.Option(min=1)] = None,
+    batch_tokens: Annotated[int | None, typer.Option(min=1)] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0)] = None,
+    warmup: Annotated[int | None, typer.Option(min=0)] = None,
+    dropout: Annotated[float, typer.Option(min=0, max=0.9)] = 0.1,
+    smoothing: Annotated[float, typer.Option(min=0, max=0.9)] = 0.1,
+    averaging: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    vocab_size: Annotated[int | None, typer.Option(min=300)] = None,
+    d_model: Annotated[int | None, typer.Option(min=2)] = None,
+    n_heads: Annotated[int, typer.Option(min=1)] = 4,
+    n_layers: Annotated[int | None, typer.Option(min=1)] = None,
+    d_ff: Annotated[int | None, typer.Option(min=1)] = None,
+    max_len: Annotated[int | None, typer.Option(min=2)] = None,
+    validate_every: Annotated[int | None, typer.Option(min=1, help="Steps between saves.")] = None,
+    seed: int = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+) -> None:
+    """Train a Transformer. Stop with Ctrl-C; the same command goes on from the last save.
+
+    Several processes: torchrun --nproc-per-node 2 -m lab train …
+    """
+    import torch
+
+    from lab import data as corpora
+    from lab import training
+    from lab.model import describe, pick_device
+    from lab.plotting import learning_curve
+
+    if threads:
+        torch.set_num_threads(threads)
+    given = {name: value for name, value in locals().items() if value is not None}
+    preset = PRESETS["toy" if data == "toy" else "files"]
+    chosen = {name: given.get(name, value) for name, value in preset.items()}
+    sizes = {name: chosen[name] for name in ("d_model", "n_layers", "d_ff", "max_len")}
+    recipe = training.Recipe(
+        **{name: chosen[name] for name in chosen.keys() - sizes.keys() - {"vocab_size"}},
+        smoothing=smoothing,
+        seed=seed,
+    )
+    place = pick_device(device)
+    with training.world(place) as world:
+        if place.type == "cuda" and world.size > 1:
+            place = torch.device("cuda", world.rank % torch.cuda.device_count())
+        corpus = corpora.load(data, source, target)
+        checkpoint = training.prepare(
+            corpus, source, target, chosen["vocab_size"], out,
+            dropout=dropout, n_heads=n_heads, **sizes,
+        )  # fmt: skip
+        checkpoint.model.to(place)
+        if world.is_first:
+            counts = ", ".join(f"{len(pairs):,} {name}" for name, pairs in corpus.splits.items())
+            console.print(f"{counts} pairs; {describe(checkpoint.model)}")
+            if corpus.dropped:
+                console.print(f"left out of training, being held out: {corpus.dropped} pairs")
+        with _bar(recipe.steps, quiet=not world.is_first) as report:
+            training.train(checkpoint, corpus, recipe, out, place, report, world)
+        if world.is_first:
+            learning_curve(out / "history.json", out / "curve.png")
+            console.print(f"kept in {out}: the weights with the best validation chrF; curve.png")
+
+
+class _bar:
+    """A progress bar with loss, tokens per second and time left; one line a validation."""
+
+    def __init__(self, steps: int, quiet: bool):
+        self.bar = Progress(
+            TextColumn("step {task.completed:,}/{task.total:,}"),
+            BarColumn(),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=quiet or not console.is_terminal,
+        )
+        self.task = self.bar.add_task("", total=steps)
+        self.quiet = quiet
+
+    def __enter__(self):
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, progress: Any) -> None:
+        said = f"loss {progress.loss:.3f}  {progress.tokens_per_second:,.0f} tokens/s"
+        self.bar.update(self.task, completed=progress.step, description=said)
+        if (validation := progress.validation) and not self.quiet:
+            console.print(
+                f"step {progress.step:>6,}  training loss {validation['training_loss']:.3f}  "
+                f"validation loss {validation['validation_loss']:.3f}  "
+                f"BLEU {validation['bleu']:.1f}  chrF {validation['chrf']:.1f}  "
+                f"exact {validation['exact']:.1%}  {progress.tokens_per_second:,.0f} tokens/s",
+                highlight=False,
+            )
+
+
+@app.command()
+def translate(
+    sentences: Annotated[
+        list[str] | None, typer.Argument(help="Sentences; none: one a line from standard input.")
+    ] = None,
+    pair: Pair = "en-de",
+    checkpoint: CheckpointFolder = None,
+    beam: Beam = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    device: Device = "cpu",
+) -> None:
+    """Translate sentences with a shipped model or your own."""
+    from lab.translation import translate as run
+
+    loaded = _load(pair, checkpoint, device)
+    lines = sentences or [line.rstrip("\n") for line in sys.stdin]
+    wanted = [line for line in lines if line.strip()]  # an empty line stays empty
+    found = iter(run(loaded, wanted, beam_size=beam))
+    for line in lines:
+        if not line.strip():
+            print(json.dumps({"source": line, "text": ""}) if as_json else "")
+            continue
+        translation = next(found)
+        if as_json:
+            said = {k: v for k, v in asdict(translation).items() if k != "attention"}
+            print(json.dumps(said, ensure_ascii=False))
+        else:
+            print(translation.text)
+
+
+@app.command()
+def evaluate(
+    data: Annotated[str, typer.Option(help="toy, a folder or a .tsv file.")],
+    split: Annotated[str, typer.Option(help="For example test_2016_flickr.")] = "test",
+    pair: Pair = "en-de",
+    checkpoint: CheckpointFolder = None,
+    beam: Beam = 1,
+    device: Device = "cpu",
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """BLEU and chrF on a split, with their signatures."""
+    from lab import data as corpora
+    from lab.training import evaluate as run
+
+    loaded = _load(pair, checkpoint, device)
+    pairs = corpora.load(data, loaded.source, loaded.target)[split]
+    scores = run(loaded, pairs, beam_size=beam)
+    if as_json:
+        print(json.dumps(asdict(scores)))
+        return
+    print(f"{loaded.pair} on {split}, {len(pairs):,} pairs, beam {beam}")
+    print(f"BLEU  {scores.bleu:.1f}  {scores.bleu_signature}")
+    print(f"chrF  {scores.chrf:.1f}  {scores.chrf_signature}")
+    print(f"exact {scores.exact:.1%}")
+
+
+@app.command("app")
+def page(
+    host: str = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535)] = 7860,
+    device: Device = "auto",
+    checkpoint: CheckpointFolder = None,
+) -> None:
+    """Open the page."""
+    from lab.page import launch
+
+    launch(host=host, port=port, device=device, checkpoint=checkpoint)
+
+
+def _load(pair: str, folder: Path | None, device: str):
+    from lab.model import Checkpoint, pick_device, shipped
+
+    if folder is None:
+        if pair not in (known := shipped()):
+            raise ValueError(f"no model for {pair!r} is shipped: choose from {', '.join(known)}")
+        folder = known[pair]
+    return Checkpoint.load(folder, pick_device(device))
+
+
+def main() -> None:
+    """Run; what the caller can mend ends in one line on stderr and exit status 1."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="replace")  # Windows
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `lab translate … | head`
+    try:
+        app()
+    except (ValueError, RuntimeError, OSError) as error:
+        if type(error) is RuntimeError:  # torch's own: we do not know it, so show it all
+            raise
+        console.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on from the last save")
+        sys.exit(130)

@@ -1,0 +1,326 @@
+"""From the model's probabilities to sentences: greedy, beam and sampling, batched and cached.
+
+The functions of lesson 11, with their names and arguments, give token for token what the lesson's
+plain functions give. Faster, because each step feeds one new token: the keys and values of earlier
+ones are kept (the KV cache), those of the source are computed once.
+
+The cache takes the weights of the contract's attention modules and does their arithmetic itself. With
+`cache=False`, or a model that is not made of the contract's modules, every step runs `model.decode`.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+
+def greedy_decode(
+    model: Any,
+    src: Int[Tensor, "B S"],
+    bos_id: int,
+    eos_id: int,
+    max_len: int = 64,
+    *,
+    cache: bool = True,
+) -> Int[Tensor, "B T"]:
+    """The most probable next token at every step, until every sentence has ended.
+
+    Ids start with bos_id; eos_id stays, model.pad_id follows it; at most max_len ids, bos counted.
+    """
+    return _write(model, src, bos_id, eos_id, max_len, cache, lambda logits: logits.argmax(-1))
+
+
+def sample_decode(
+    model: Any,
+    src: Int[Tensor, "B S"],
+    bos_id: int,
+    eos_id: int,
+    max_len: int = 64,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    generator: torch.Generator | None = None,
+    *,
+    cache: bool = True,
+) -> Int[Tensor, "B T"]:
+    """As greedy_decode, each token drawn by its probability; temperature 0 is greedy."""
+    _check_sampling(temperature, top_k, top_p)
+    if temperature == 0:
+        return greedy_decode(model, src, bos_id, eos_id, max_len, cache=cache)
+
+    def draw(logits: Float[Tensor, "B V"]) -> Int[Tensor, " B"]:
+        probabilities = next_token_probabilities(logits, temperature, top_k, top_p)
+        return torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)
+
+    return _write(model, src, bos_id, eos_id, max_len, cache, draw)
+
+
+def beam_search(
+    model: Any,
+    src: Int[Tensor, "1 S"],
+    bos_id: int,
+    eos_id: int,
+    beam_size: int = 4,
+    max_len: int = 64,
+    length_penalty: float = 0.6,
+    *,
+    cache: bool = True,
+) -> list[tuple[list[int], float]]:
+    """The beam_size best sentences found for one source, best first, each with its score."""
+    return beam_decode(model, src, bos_id, eos_id, beam_size, max_len, length_penalty, cache=cache)[0]
+
+
+def beam_decode(
+    model: Any,
+    src: Int[Tensor, "B S"],
+    bos_id: int,
+    eos_id: int,
+    beam_size: int = 4,
+    max_len: int = 64,
+    length_penalty: float = 0.6,
+    *,
+    cache: bool = True,
+) -> list[list[tuple[list[int], float]]]:
+    """beam_search for a batch: all hypotheses of all sentences take each step together.
+
+    score = log-probability / ((5 + length) / 6)^length_penalty, bos not counted in length
+    (Wu et al. 2016, equation 14).
+    """
+    if beam_size < 1:
+        raise ValueError(f"beam_size={beam_size}: a beam holds at least one hypothesis")
+    batch = src.size(0)
+    rows = torch.arange(batch, device=src.device).unsqueeze(1) * beam_size  # first of each sentence
+    with inference(model):
+        steps = _steps(model, src, max_len, cache)
+        steps.select(torch.arange(batch, device=src.device).repeat_interleave(beam_size))
+        ids = src.new_full((batch * beam_size, 1), bos_id)
+        total = torch.full((batch, beam_size), -math.inf, dtype=torch.float64, device=src.device)
+        total[:, 0] = 0  # one hypothesis to begin with; the others are not there yet
+        length = torch.zeros_like(total)
+        ended = torch.zeros_like(total, dtype=torch.bool)
+        while ids.size(1) < max_len and not (ended | total.isneginf()).all():
+            gains = steps.logits(ids).double().log_softmax(-1).unflatten(0, (batch, beam_size))
+            candidates = total.unsqueeze(-1) + gains  # (B, beam, V)
+            candidates = candidates.masked_fill(ended.unsqueeze(-1), -math.inf)
+            candidates[..., model.pad_id] = torch.where(ended, total, candidates[..., model.pad_id])
+            length = length + ~ended
+            scores = candidates / _penalty(length, length_penalty).unsqueeze(-1)
+            best = scores.flatten(1).topk(beam_size).indices  # (B, beam)
+            origin, token = best // scores.size(-1), best % scores.size(-1)
+
+            total = candidates.flatten(1).gather(1, best)
+            length, was_ended = length.gather(1, origin), ended.gather(1, origin)
+            ended = was_ended | (token == eos_id)
+            kept = (rows + origin).flatten()
+            ids = torch.cat([ids[kept], token.view(-1, 1)], dim=1)
+            steps.select(kept)
+    scores = total / _penalty(length, length_penalty)
+    return [
+        _hypotheses(*of_sentence)
+        for of_sentence in zip(
+            ids.unflatten(0, (batch, beam_size)).tolist(),
+            length.long().tolist(),
+            scores.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def next_token_probabilities(
+    logits: Float[Tensor, "B V"],
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Float[Tensor, "B V"]:
+    """Divide by temperature, keep the top_k, of those the fewest that reach top_p; renormalise."""
+    ordered, order = (logits / temperature).sort(dim=-1, descending=True)
+    if top_k is not None:
+        ordered[:, top_k:] = -math.inf
+    probabilities = ordered.softmax(dim=-1)
+    if top_p is not None:
+        before = probabilities.cumsum(dim=-1) - probabilities
+        probabilities = F.normalize(probabilities.masked_fill(before >= top_p, 0), p=1, dim=-1)
+    return torch.zeros_like(probabilities).scatter(-1, order, probabilities)
+
+
+@contextmanager
+def inference(model: Any) -> Iterator[None]:
+    """No gradients, eval mode; afterwards every module is back in the mode it was found in."""
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    modes = [module.training for module in modules]
+    for module in modules:
+        module.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+
+
+def _write(
+    model: Any,
+    src: Int[Tensor, "B S"],
+    bos_id: int,
+    eos_id: int,
+    max_len: int,
+    cache: bool,
+    choose: Callable[[Float[Tensor, "B V"]], Int[Tensor, " B"]],
+) -> Int[Tensor, "B T"]:
+    with inference(model):
+        steps = _steps(model, src, max_len, cache)
+        ids = src.new_full((src.size(0), 1), bos_id)
+        ended = torch.zeros(src.size(0), dtype=torch.bool, device=src.device)
+        while ids.size(1) < max_len and not ended.all():
+            chosen = choose(steps.logits(ids)).masked_fill(ended, model.pad_id)
+            ids = torch.cat([ids, chosen.unsqueeze(1)], dim=1)
+            ended = ended | (chosen == eos_id)
+    return ids
+
+
+def _penalty(length: Float[Tensor, "B beam"], alpha: float) -> Float[Tensor, "B beam"]:
+    return ((5 + length) / 6) ** alpha
+
+
+def _hypotheses(
+    ids: list[list[int]], lengths: list[int], scores: list[float]
+) -> list[tuple[list[int], float]]:
+    found = zip(ids, lengths, scores, strict=True)
+    return [(row[: n + 1], score) for row, n, score in found if score > -math.inf]
+
+
+def _check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature={temperature}: choose 0 (greedy) or more")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k={top_k}: keep at least one token")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p={top_p}: choose a share above 0 and up to 1")
+
+
+# What a search needs of a model: the logits after the ids so far, and rows that can be reordered.
+
+
+class Steps(Protocol):
+    def logits(self, ids: Int[Tensor, "B T"]) -> Float[Tensor, "B V"]: ...
+
+    def select(self, rows: Int[Tensor, " rows"]) -> None: ...
+
+
+def _steps(model: Any, src: Int[Tensor, "B S"], max_len: int, cache: bool) -> Steps:
+    if max_len < 1:
+        raise ValueError(f"max_len={max_len}: a sentence has at least its first token")
+    if cache and _is_made_of_parts(model):
+        return CachedSteps(model, src)
+    return PlainSteps(model, src)
+
+
+def _is_made_of_parts(model: Any) -> bool:
+    layers = getattr(getattr(model, "decoder", None), "layers", None)
+    if not isinstance(layers, nn.ModuleList) or not hasattr(model, "positions"):
+        return False
+    projections = ("q_proj", "k_proj", "v_proj", "out_proj")
+    return hasattr(model.positions, "table") and all(
+        hasattr(getattr(layer, attention, None), projection)
+        for layer in layers
+        for attention in ("self_attention", "cross_attention")
+        for projection in projections
+    )
+
+
+class PlainSteps:
+    """Every step decodes the whole sentence so far."""
+
+    def __init__(self, model: Any, src: Int[Tensor, "B S"]):
+        self.model, self.src = model, src
+        self.memory = model.encode(src)
+
+    def logits(self, ids: Int[Tensor, "B T"]) -> Float[Tensor, "B V"]:
+        return self.model.decode(ids, self.memory, self.src)[:, -1]
+
+    def select(self, rows: Int[Tensor, " rows"]) -> None:
+        self.memory, self.src = self.memory[rows], self.src[rows]
+
+
+class CachedSteps:
+    """Every step decodes the newest token; keys and values of all others are at hand."""
+
+    def __init__(self, model: Any, src: Int[Tensor, "B S"]):
+        self.model = model
+        memory = model.encode(src)
+        self.source_mask = (src != model.pad_id)[:, None, None, :]
+        self.layers = [CachedLayer(layer, memory) for layer in model.decoder.layers]
+
+    def logits(self, ids: Int[Tensor, "B T"]) -> Float[Tensor, "B V"]:
+        newest, table = ids.size(1) - 1, self.model.positions.table
+        if newest >= table.size(0):
+            raise ValueError(
+                f"{ids.size(1)} tokens do not fit into max_len={table.size(0)} positions: "
+                "decode with a smaller max_len"
+            )
+        x = self.model.embedding(ids[:, -1:])
+        x = x + table[newest].to(x.dtype)
+        target_mask = (ids != self.model.pad_id)[:, None, None, :]
+        for layer in self.layers:
+            x = layer.step(x, target_mask, self.source_mask)
+        return F.linear(x[:, 0], self.model.embedding.embedding.weight)
+
+    def select(self, rows: Int[Tensor, " rows"]) -> None:
+        self.source_mask = self.source_mask[rows]
+        for layer in self.layers:
+            layer.select(rows)
+
+
+class CachedLayer:
+    """A decoder layer that remembers the keys and values of the source and of the target so far."""
+
+    def __init__(self, layer: Any, memory: Float[Tensor, "B S D"]):
+        self.layer = layer
+        self.source = _keys_and_values(layer.cross_attention, memory)
+        empty = self.source[0][:, :, :0]  # (B, H, 0, K)
+        self.target = (empty, empty)
+
+    def step(
+        self,
+        x: Float[Tensor, "B 1 D"],
+        target_mask: Bool[Tensor, "B 1 1 T"],
+        source_mask: Bool[Tensor, "B 1 1 S"],
+    ) -> Float[Tensor, "B 1 D"]:
+        layer = self.layer
+        newest = _keys_and_values(layer.self_attention, x)
+        self.target = tuple(
+            torch.cat(pair, dim=2) for pair in zip(self.target, newest, strict=True)
+        )
+        x = layer.add_norm1(x, _attend(layer.self_attention, x, *self.target, target_mask))
+        x = layer.add_norm2(x, _attend(layer.cross_attention, x, *self.source, source_mask))
+        return layer.add_norm3(x, layer.feed_forward(x))
+
+    def select(self, rows: Int[Tensor, " rows"]) -> None:
+        self.source = tuple(tensor[rows] for tensor in self.source)
+        self.target = tuple(tensor[rows] for tensor in self.target)
+
+
+def _keys_and_values(
+    attention: Any, x: Float[Tensor, "B S D"]
+) -> tuple[Float[Tensor, "B H S K"], ...]:
+    return tuple(
+        projection(x).unflatten(-1, (attention.n_heads, -1)).transpose(1, 2)
+        for projection in (attention.k_proj, attention.v_proj)
+    )
+
+
+def _attend(
+    attention: Any,
+    x: Float[Tensor, "B 1 D"],
+    key: Float[Tensor, "B H S K"],
+    value: Float[Tensor, "B H S K"],
+    mask: Bool[Tensor, "B 1 1 S"],
+) -> Float[Tensor, "B 1 D"]:
+    query = attention.q_proj(x).unflatten(-1, (attention.n_heads, -1)).transpose(1, 2)
+    heads = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return attention.out_proj(heads.transpose(1, 2).flatten(2))

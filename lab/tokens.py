@@ -1,0 +1,114 @@
+"""Text to ids and back: one byte pair encoding shared by both languages (Sennrich et al. 2016).
+
+A character the training text never showed is written as its bytes, so nothing is unknown.
+"""
+
+import json
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+from jaxtyping import Int
+from tokenizers import Tokenizer as Engine
+from tokenizers import decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+
+from lab.files import replacing
+
+PAD, BOS, EOS = "<pad>", "<s>", "</s>"
+PAD_ID, BOS_ID, EOS_ID = 0, 1, 2
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+SPACE = "▁"
+
+
+class Tokenizer:
+    """encode("A dog.") -> [57, 312, 260, 2]: pieces, then </s>; decode is the way back."""
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> Self:
+        """Merge the most frequent neighbours until there are vocab_size pieces (or no more pairs)."""
+        learner = Engine(models.BPE())
+        learner.pre_tokenizer = _words()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size - len(BYTES),
+            special_tokens=[PAD, BOS, EOS],
+            limit_alphabet=max(vocab_size // 2, 1),  # rarer characters are written as bytes
+            show_progress=False,
+        )
+        learner.train_from_iterator((_normalise(text) for text in texts), trainer)
+        learned = json.loads(learner.to_str())["model"]
+        pieces = sorted(learned["vocab"], key=learned["vocab"].__getitem__)
+        pieces[3:3] = BYTES
+        vocab = {piece: number for number, piece in enumerate(pieces)}
+        # The marks and bytes are plain entries, not added tokens: a text that spells them stays text.
+        merges = [tuple(pair) for pair in learned["merges"]]
+        return cls(_engine(vocab, merges))
+
+    def __len__(self) -> int:
+        return self._engine.get_vocab_size()
+
+    def encode(self, text: str) -> list[int]:
+        return self.encode_all([text])[0]
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        normal = [_normalise(text) for text in texts]
+        return [[*found.ids, EOS_ID] for found in self._engine.encode_batch(normal)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of the ids; marks are left out and bytes that form no character become �."""
+        return self._engine.decode(_without_marks(ids), skip_special_tokens=False).strip()
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """The pieces as people read them: a piece that begins a word begins with a space."""
+        return [(self._engine.id_to_token(i) or "").replace(SPACE, " ") for i in ids]
+
+    def save(self, path: Path) -> None:
+        with replacing(path) as temporary:
+            temporary.write_text(self._engine.to_str(pretty=False), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        try:
+            return cls(Engine.from_file(str(path)))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise ValueError(f"{path} is no tokenizer: {error}") from error
+
+
+def pad(rows: Sequence[Sequence[int]]) -> Int[Tensor, "B S"]:
+    """Rows of ids as one tensor, filled up with PAD_ID: pad([[5, 2], [7, 8, 2]])[0] is [5, 2, 0]."""
+    longest = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[PAD_ID] * (longest - len(row))] for row in rows])
+
+
+def _normalise(text: str) -> str:
+    """Composed characters (é is one, not two) and single spaces."""
+    return " ".join(unicodedata.normalize("NFC", text).split()).replace(SPACE, "_")
+
+
+def _words() -> pre_tokenizers.PreTokenizer:
+    """No piece crosses a space, a punctuation mark or a digit."""
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always"),
+            pre_tokenizers.Punctuation(behavior="isolated"),
+            pre_tokenizers.Digits(individual_digits=True),
+        ]
+    )
+
+
+def _engine(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Engine:
+    engine = Engine(models.BPE(vocab=vocab, merges=merges, byte_fallback=True))
+    engine.pre_tokenizer = _words()
+    engine.decoder = decoders.Sequence(
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    return engine
+
+
+def _without_marks(ids: Iterable[int]) -> list[int]:
+    return [i for i in ids if i not in (PAD_ID, BOS_ID, EOS_ID)]

@@ -1,0 +1,366 @@
+"""From sentence pairs to a trained checkpoint.
+
+Every random choice follows from (seed, step), so a run that was stopped and resumed ends with the same
+weights as one that never stopped. Everything on disk is replaced whole: a kill at any moment loses at
+most the steps since the last save.
+"""
+
+import copy
+import json
+import math
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lab import parts
+from lab.data import TRAIN, VALID, Batch, Corpus, Pair, batches
+from lab.decoding import inference
+from lab.files import replacing
+from lab.model import Checkpoint, Config, build, initialise
+from lab.scores import Scores, score
+from lab.tokens import BOS_ID, PAD_ID, Tokenizer, pad
+from lab.translation import translate
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: everything that, with the data and the Config, decides the weights."""
+
+    steps: int = 12_000
+    batch_tokens: int = 1_024  # padded tokens of the longer side in a batch
+    learning_rate: float = 1.5e-3  # at the peak; post-norm does not bear much more
+    warmup: int = 1_200  # steps up to the peak; from there in a straight line to zero
+    smoothing: float = 0.1
+    max_norm: float = 1.0
+    averaging: float = 0.998  # share of the old mean that each step keeps in the averaged weights
+    validate_every: int = 500  # steps
+    validate_on: int = 500  # sentences translated at each validation
+    seed: int = 0
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says why and what to change."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run tells while it goes on."""
+
+    step: int
+    loss: float
+    tokens_per_second: float
+    validation: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes that train together (torchrun's variables); one alone by default."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, value: Tensor) -> Tensor:
+        if self.size > 1:
+            dist.all_reduce(value)
+        return value
+
+
+@contextmanager
+def world(device: torch.device) -> Iterator[World]:
+    """Join the processes that torchrun started, if it did."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World()
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield World(dist.get_rank(), size)
+    finally:
+        dist.destroy_process_group()
+
+
+def learning_rate(step: int, recipe: Recipe) -> float:
+    """Up in a straight line to the peak at `warmup`, then down to zero after the last step."""
+    up = step / recipe.warmup if recipe.warmup else 1.0
+    down = (recipe.steps + 1 - step) / max(recipe.steps + 1 - recipe.warmup, 1)
+    return recipe.learning_rate * min(up, down)
+
+
+def prepare(
+    corpus: Corpus, source: str, target: str, vocab_size: int, folder: Path, **sizes: Any
+) -> Checkpoint:
+    """A model not yet trained, and a tokenizer learned from the training split (once per folder)."""
+    saved = folder / "tokenizer.json"
+    if saved.exists():
+        tokenizer = Tokenizer.load(saved)
+    else:
+        texts = [text for pair in corpus[TRAIN] for text in (pair.source, pair.target)]
+        tokenizer = Tokenizer.train(texts, vocab_size)
+        folder.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(saved)
+    config = Config(vocab_size=len(tokenizer), pad_id=PAD_ID, **sizes)
+    return Checkpoint(build(config), tokenizer, config, source, target)
+
+
+def train(
+    checkpoint: Checkpoint,
+    corpus: Corpus,
+    recipe: Recipe,
+    folder: Path,
+    device: torch.device,
+    report: Callable[[Progress], None] = lambda progress: None,
+    world: World = World(),  # noqa: B008 (frozen)
+) -> Checkpoint:
+    """Train, and leave in `folder` the averaged weights that did best on validation.
+
+    Continues where an earlier call with the same arguments stopped.
+    """
+    torch.manual_seed(recipe.seed)
+    initialise(checkpoint.model, recipe.seed)
+    model = checkpoint.model.to(device)
+    averaged = copy.deepcopy(model)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=0.0, betas=(0.9, 0.98), eps=1e-9, weight_decay=0.0, fused=True
+    )
+    run = Run(recipe, checkpoint, model, averaged, optimizer, folder)
+    run.resume()
+    encoded = _encode(checkpoint, corpus[TRAIN])
+    shared = DistributedDataParallel(model) if world.size > 1 else model
+
+    seen, since = 0, time.monotonic()
+    for batch in _endless(encoded, recipe, run, world):
+        seen += int((batch.target != PAD_ID).sum()) * world.size
+        loss = _update(shared, batch, run, device, world)
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} at step {run.step}, learning rate "
+                f"{learning_rate(run.step, recipe):.2g}: train with a smaller --learning-rate or a "
+                f"longer --warmup; the last good state is in {folder}"
+            )
+        run.losses.append(loss)
+        validation = None
+        if run.step % recipe.validate_every == 0 or run.step == recipe.steps:
+            if world.is_first:
+                validation = run.validate(corpus[VALID])
+                run.save()
+            speed = seen / (time.monotonic() - since)
+            seen, since = 0, time.monotonic()
+            report(Progress(run.step, loss, speed, validation))
+        elif run.step % 10 == 0:
+            report(Progress(run.step, loss, seen / (time.monotonic() - since)))
+    return Checkpoint.load(folder, device) if world.is_first else checkpoint
+
+
+class Run:
+    """The state of a training run: all that must be saved so that it can go on."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        checkpoint: Checkpoint,
+        model: nn.Module,
+        averaged: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        folder: Path,
+    ):
+        self.recipe, self.checkpoint, self.folder = recipe, checkpoint, folder
+        self.model, self.averaged, self.optimizer = model, averaged, optimizer
+        self.step = 0
+        self.epoch, self.in_epoch = 0, 0  # where in the data: epoch, batches of it already used
+        self.losses: list[float] = []  # since the last validation
+        self.history: list[dict[str, float]] = []  # one entry a validation
+        self.path = folder / "resume.safetensors"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        pair = f"{self.checkpoint.source}-{self.checkpoint.target}"
+        return {"pair": pair, **asdict(self.recipe), **asdict(self.checkpoint.config)}
+
+    def validate(self, pairs: Sequence[Pair]) -> dict[str, float]:
+        """Loss and scores of the averaged weights; the best so far by chrF are kept."""
+        candidate = replace(self.checkpoint, model=self.averaged)
+        loss = validation_loss(candidate, pairs, self.recipe.batch_tokens)
+        scores = evaluate(candidate, pairs[: self.recipe.validate_on])
+        entry = {
+            "step": self.step,
+            "learning_rate": learning_rate(self.step, self.recipe),
+            "training_loss": sum(self.losses) / len(self.losses),
+            "validation_loss": loss,
+            "bleu": scores.bleu,
+            "chrf": scores.chrf,
+            "exact": scores.exact,
+        }
+        self.losses.clear()
+        self.history.append(entry)
+        if entry["chrf"] >= max(past["chrf"] for past in self.history):
+            candidate.save(self.folder)
+        with replacing(self.folder / "history.json") as path:
+            path.write_text(json.dumps(self.history, indent=1) + "\n", encoding="utf-8")
+        return entry
+
+    def save(self) -> None:
+        """Everything in one file: tensors, and the rest as JSON in its header."""
+        about = {
+            "settings": self.settings,
+            "step": self.step,
+            "epoch": self.epoch,
+            "in_epoch": self.in_epoch,
+            "losses": self.losses,
+            "history": self.history,
+        }
+        with replacing(self.path) as path:
+            save_file(self._tensors(), path, metadata={"run": json.dumps(about)})
+
+    def resume(self) -> None:
+        """Take up the run that `folder` holds, if it holds one with these settings."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists():
+            return
+        with safe_open(self.path, framework="pt") as file:
+            about = json.loads(file.metadata()["run"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if about["settings"] != self.settings:
+            differing = [
+                f"{key} was {about['settings'].get(key)}, now {value}"
+                for key, value in self.settings.items()
+                if about["settings"].get(key) != value
+            ]
+            raise TrainingError(
+                f"{self.folder} holds a run with other settings ({'; '.join(differing)}): "
+                "give the same settings to go on with it, or another --out"
+            )
+        self.step, self.epoch, self.in_epoch = about["step"], about["epoch"], about["in_epoch"]
+        self.losses, self.history = about["losses"], about["history"]
+        for parameter in self.model.parameters():  # so that the optimizer has its moments
+            parameter.grad = torch.zeros_like(parameter)
+        self.optimizer.step()
+        for name, tensor in self._tensors().items():
+            with torch.no_grad():
+                tensor.copy_(tensors[name])
+
+    def _tensors(self) -> dict[str, Tensor]:
+        named = dict(self.model.named_parameters())
+        tensors = {f"model.{name}": tensor.data for name, tensor in named.items()}
+        for name, tensor in self.averaged.named_parameters():
+            tensors[f"averaged.{name}"] = tensor.data
+        for name, parameter in named.items():
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"optimizer.{name}.{key}"] = value
+        return tensors
+
+
+def _update(
+    model: nn.Module, batch: Batch, run: Run, device: torch.device, world: World
+) -> float:
+    """One step; the loss per token over all processes, before the step."""
+    run.step += 1
+    recipe = run.recipe
+    # Dropout follows from the step, not from what was drawn before it.
+    torch.manual_seed((recipe.seed * recipe.steps + run.step) * world.size + world.rank)
+    for group in run.optimizer.param_groups:
+        group["lr"] = learning_rate(run.step, recipe)
+
+    model.train()
+    source, target = batch.source.to(device), batch.target.to(device)
+    given, expected = parts.shift_target(target)
+    tokens = world.sum((expected != PAD_ID).sum())
+    with _half_precision(device):
+        logits = model(source, given)
+    # A process's mean, weighted by its share of the tokens: all together give the batch's mean.
+    mine = (expected != PAD_ID).sum() / tokens
+    loss = mine * parts.label_smoothing_loss(logits.float(), expected, recipe.smoothing, PAD_ID)
+
+    run.optimizer.zero_grad()
+    (loss * world.size).backward()  # the processes' gradients are averaged, and we want their sum
+    total = world.sum(loss.detach()).item()
+    if math.isfinite(total):
+        nn.utils.clip_grad_norm_(run.model.parameters(), recipe.max_norm)
+        run.optimizer.step()
+        keep = min(recipe.averaging, run.step / (10 + run.step))  # early weights are soon forgotten
+        with torch.no_grad():
+            for mean, now in zip(run.averaged.parameters(), run.model.parameters(), strict=True):
+                mean.lerp_(now, 1 - keep)
+    return total
+
+
+def _half_precision(device: torch.device) -> AbstractContextManager[Any]:
+    if device.type == "cuda":
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def _encode(checkpoint: Checkpoint, pairs: Sequence[Pair]) -> list[tuple[list[int], list[int]]]:
+    """Ids of both sides, the target with <s> before it. Sentences beyond max_len are left out."""
+    sources = checkpoint.tokenizer.encode_all([pair.source for pair in pairs])
+    targets = checkpoint.tokenizer.encode_all([pair.target for pair in pairs])
+    encoded = [(s, [BOS_ID, *t]) for s, t in zip(sources, targets, strict=True)]
+    kept = [pair for pair in encoded if max(map(len, pair)) <= checkpoint.config.max_len]
+    if not kept:
+        raise TrainingError(f"no sentence is shorter than max_len={checkpoint.config.max_len}")
+    return kept
+
+
+def _endless(
+    encoded: Sequence[tuple[list[int], list[int]]], recipe: Recipe, run: Run, world: World
+) -> Iterator[Batch]:
+    """Batches from where the run stands up to its last step; each process takes its rows."""
+    lengths = [(len(source), len(target)) for source, target in encoded]
+    while run.step < recipe.steps:
+        order = batches(lengths, recipe.batch_tokens, random.Random(f"{recipe.seed} {run.epoch}"))
+        for rows in order[run.in_epoch :]:
+            if run.step == recipe.steps:
+                return
+            run.in_epoch += 1
+            # Too few rows to share: all take all, and the mean over processes stays right.
+            mine = rows[world.rank :: world.size] if len(rows) >= world.size else rows
+            yield Batch(pad([encoded[i][0] for i in mine]), pad([encoded[i][1] for i in mine]))
+        run.epoch, run.in_epoch = run.epoch + 1, 0
+
+
+def validation_loss(
+    checkpoint: Checkpoint, pairs: Sequence[Pair], batch_tokens: int = 4096
+) -> float:
+    """Mean negative log-probability of a target token, in nats, without smoothing."""
+    encoded = _encode(checkpoint, pairs)
+    lengths = [(len(source), len(target)) for source, target in encoded]
+    device = next(checkpoint.model.parameters()).device
+    total, count = 0.0, 0
+    with inference(checkpoint.model):
+        for rows in batches(lengths, batch_tokens, random.Random(0)):
+            source = pad([encoded[i][0] for i in rows]).to(device)
+            target = pad([encoded[i][1] for i in rows]).to(device)
+            given, expected = parts.shift_target(target)
+            tokens = int((expected != PAD_ID).sum())
+            loss = parts.label_smoothing_loss(checkpoint.model(source, given), expected, 0.0, PAD_ID)
+            total, count = total + loss.item() * tokens, count + tokens
+    return total / count
+
+
+def evaluate(checkpoint: Checkpoint, pairs: Sequence[Pair], beam_size: int = 1) -> Scores:
+    """Translate the sources and compare with the targets; a source that stands several times is
+    translated once and may agree with any of its targets."""
+    references: dict[str, list[str]] = {}
+    for pair in pairs:
+        references.setdefault(pair.source, []).append(pair.target)
+    translations = translate(checkpoint, list(references), beam_size=beam_size)
+    return score(
+        [translation.text for translation in translations],
+        list(references.values()),
+        language=checkpoint.target,
+    )
