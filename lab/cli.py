@@ -3,13 +3,15 @@
 import json
 import signal
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 app = typer.Typer(
     help="Attention Lab: train, translate, evaluate, and open the page.",
@@ -42,7 +44,7 @@ Beam = Annotated[int, typer.Option(min=1, max=64, help="Hypotheses kept; 1 is gr
 @app.command()
 def train(
     data: Annotated[str, typer.Option(help="toy, a folder (train.en, train.de …) or a .tsv file.")],
-    out: Annotated[Path, typer.Option(help="Folder for the checkpoint; a run found there goes on.")],
+    out: Annotated[Path, typer.Option(help="Folder of the checkpoint; a run found there goes on.")],
     source: Annotated[str, typer.Option(help="Language code of the source.")] = "en",
     target: Annotated[str, typer.Option(help="Language code of the target.")] = "de",
     device: Device = "auto",
@@ -97,14 +99,19 @@ def train(
         checkpoint.model.to(place)
         if world.is_first:
             counts = ", ".join(f"{len(pairs):,} {name}" for name, pairs in corpus.splits.items())
-            console.print(f"{counts} pairs; {describe(checkpoint.model)}")
+            _say(f"{counts} pairs; {describe(checkpoint.model)}")
             if corpus.dropped:
-                console.print(f"left out of training, being held out: {corpus.dropped} pairs")
-        with _bar(recipe.steps, quiet=not world.is_first) as report:
+                _say(f"left out of training, being held out: {corpus.dropped} pairs")
+        with _bar(recipe.steps, quiet=not world.is_first) as bar:
+
+            def report(progress: training.Progress) -> None:
+                bar(progress)
+                if progress.validation:
+                    learning_curve(out / "history.json", out / "curve.png")
+
             training.train(checkpoint, corpus, recipe, out, place, report, world)
         if world.is_first:
-            learning_curve(out / "history.json", out / "curve.png")
-            console.print(f"kept in {out}: the weights with the best validation chrF; curve.png")
+            _say(f"kept in {out}: the weights with the best validation chrF; curve.png")
 
 
 class _bar:
@@ -126,20 +133,26 @@ class _bar:
         self.bar.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.bar.stop()
+        if kind is KeyboardInterrupt and not self.quiet:
+            _say("stopped; the same command goes on from the last save")
 
     def __call__(self, progress: Any) -> None:
         said = f"loss {progress.loss:.3f}  {progress.tokens_per_second:,.0f} tokens/s"
         self.bar.update(self.task, completed=progress.step, description=said)
         if (validation := progress.validation) and not self.quiet:
-            console.print(
+            _say(
                 f"step {progress.step:>6,}  training loss {validation['training_loss']:.3f}  "
                 f"validation loss {validation['validation_loss']:.3f}  "
                 f"BLEU {validation['bleu']:.1f}  chrF {validation['chrf']:.1f}  "
-                f"exact {validation['exact']:.1%}  {progress.tokens_per_second:,.0f} tokens/s",
-                highlight=False,
+                f"exact {validation['exact']:.1%}  {progress.tokens_per_second:,.0f} tokens/s"
             )
+
+
+def _say(text: str, style: str = "") -> None:
+    """One line on stderr, as it is: never wrapped, and brackets in a path are no markup."""
+    console.print(Text(text, style), soft_wrap=True)
 
 
 @app.command()
@@ -157,7 +170,7 @@ def translate(
     from lab.translation import translate as run
 
     loaded = _load(pair, checkpoint, device)
-    lines = sentences or [line.rstrip("\n") for line in sys.stdin]
+    lines = sentences or [line.rstrip("\r\n") for line in sys.stdin]
     wanted = [line for line in lines if line.strip()]  # an empty line stays empty
     found = iter(run(loaded, wanted, beam_size=beam))
     for line in lines:
@@ -221,19 +234,17 @@ def _load(pair: str, folder: Path | None, device: str):
     return Checkpoint.load(folder, pick_device(device))
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run; what the caller can mend ends in one line on stderr and exit status 1."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8", errors="replace")  # Windows
+        if isinstance(stream, TextIOWrapper):  # Windows would take another encoding
+            stream.reconfigure(encoding="utf-8", errors="replace")
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `lab translate … | head`
     try:
-        app()
+        app(arguments)
     except (ValueError, RuntimeError, OSError) as error:
         if type(error) is RuntimeError:  # torch's own: we do not know it, so show it all
             raise
-        console.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        _say(f"error: {' '.join(str(error).split())}", style="red")
         sys.exit(1)
-    except KeyboardInterrupt:
-        console.print("stopped; the same command goes on from the last save")
-        sys.exit(130)

@@ -1,8 +1,10 @@
 """Sentence pairs from files, from a grammar, and in batches.
 
-    load("toy")                            a corpus made by a grammar, no file needed
-    load(folder, "en", "de")               Moses: train.en(.gz) and train.de(.gz) side by side, val, test
-    load("cmn-eng.tsv", "en", "zh")        Tatoeba: source, target and attribution in columns
+    load("toy")                        a corpus made by a grammar, no file needed
+    load(folder, "en", "de")           Moses: train.en(.gz) beside train.de(.gz), val, test
+    load("cmn-eng.tsv", "en", "zh")    Tatoeba: source, target and attribution in columns
+
+No source sentence of a held-out split stands in the training split.
 """
 
 import gzip
@@ -10,6 +12,7 @@ import hashlib
 import random
 import re
 import unicodedata
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,12 +44,16 @@ class Corpus:
     def __getitem__(self, split: str) -> list[Pair]:
         if split not in self.splits:
             raise DataError(f"there is no split {split!r}: choose from {', '.join(self.splits)}")
+        if not self.splits[split]:
+            raise DataError(f"the split {split!r} is empty: it takes more sentence pairs")
         return self.splits[split]
 
 
-def load(data: str | Path, source: str, target: str, seed: int = 0) -> Corpus:
+def load(data: str | Path, source: str = "en", target: str = "de", seed: int = 0) -> Corpus:
     """The corpus behind a name or a path; DataError says what is wrong with it."""
     if str(data) == "toy":
+        if (source, target) != ("en", "de"):
+            raise DataError(f"toy is English to German, en-de, not {source}-{target}")
         return toy_corpus(seed=seed)
     path = Path(data)
     if path.is_dir():
@@ -109,10 +116,9 @@ def read_tsv(path: Path) -> list[Pair]:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
     number = 0
     try:
-        with opened as file:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             while line := file.readline(MAX_LINE + 1):
                 number += 1
                 if len(line) > MAX_LINE:
@@ -120,7 +126,7 @@ def _lines(path: Path) -> Iterator[str]:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
     except UnicodeDecodeError as error:
         raise DataError(f"{path}, line {number}: not UTF-8 ({error.reason})") from error
-    except (OSError, EOFError) as error:  # a broken .gz
+    except (OSError, EOFError, zlib.error) as error:  # the last two from a broken .gz
         raise DataError(f"{path}, after line {number}: {error}") from error
     if number == 0:
         raise DataError(f"{path} is empty")
@@ -171,6 +177,10 @@ class Noun(NamedTuple):
     gender: str  # m, f, n
 
 
+def _dictionary(entries: str) -> dict[str, str]:
+    return {english: german for english, german in (e.split("/") for e in entries.split())}
+
+
 NOUNS = [
     Noun(*entry.split("/"))
     for entry in (
@@ -179,20 +189,19 @@ NOUNS = [
         "tree/Baum/m flower/Blume/f house/Haus/n apple/Apfel/m bottle/Flasche/f book/Buch/n"
     ).split()
 ]
-ADJECTIVES = dict(
-    entry.split("/")
-    for entry in "small/klein big/groß old/alt young/jung red/rot green/grün white/weiß".split()
-)
-VERBS = dict(  # infinitive in both languages
-    entry.split("/")
-    for entry in "see/sehen find/finden hear/hören paint/malen seek/suchen carry/tragen".split()
+ADJECTIVES = _dictionary("small/klein big/groß old/alt young/jung red/rot green/grün white/weiß")
+VERBS = _dictionary(  # infinitives
+    "see/sehen find/finden hear/hören paint/malen seek/suchen carry/tragen"
 )
 ADVERBS = {"today": "heute", "tomorrow": "morgen", "now": "jetzt", "often": "oft"}
 MODALS = {"can": "kann", "must": "muss", "will": "wird", "wants to": "will"}
 # der and ein, by case and gender; the ending an adjective takes after each
 ARTICLES = {
     "the": {"subject": dict(m="der", f="die", n="das"), "object": dict(m="den", f="die", n="das")},
-    "a": {"subject": dict(m="ein", f="eine", n="ein"), "object": dict(m="einen", f="eine", n="ein")},
+    "a": {
+        "subject": dict(m="ein", f="eine", n="ein"),
+        "object": dict(m="einen", f="eine", n="ein"),
+    },
 }
 ENDINGS = {
     "the": {"subject": dict(m="e", f="e", n="e"), "object": dict(m="en", f="e", n="e")},
@@ -209,10 +218,11 @@ def toy_pair(chance: random.Random) -> Pair:
     english = f"{subject.source} {modal} {verb} {object_.source}."
     if chance.random() < 0.5:
         adverb = chance.choice(list(ADVERBS))
-        german = f"{ADVERBS[adverb]} {MODALS[modal]} {subject.target} {object_.target} {VERBS[verb]}."
+        german = f"{ADVERBS[adverb]} {MODALS[modal]} {subject.target}"
         english = f"{adverb} {english}"
     else:
-        german = f"{subject.target} {MODALS[modal]} {object_.target} {VERBS[verb]}."
+        german = f"{subject.target} {MODALS[modal]}"
+    german = f"{german} {object_.target} {VERBS[verb]}."
     return Pair(*(sentence[0].upper() + sentence[1:] for sentence in (english, german)))
 
 
@@ -223,7 +233,8 @@ def _noun_phrase(chance: random.Random, case: str) -> Pair:
     first = chosen[0] if chosen else noun.english
     english_article = "an" if article == "a" and first[0] in "aeiou" else article
     german = [ARTICLES[article][case][noun.gender], *(ADJECTIVES[a] + ending for a in chosen)]
-    return Pair(" ".join([english_article, *chosen, noun.english]), " ".join([*german, noun.german]))
+    english = [english_article, *chosen, noun.english]
+    return Pair(" ".join(english), " ".join([*german, noun.german]))
 
 
 def toy(seed: int = 0) -> Iterator[Pair]:
@@ -252,7 +263,7 @@ def batches(
 ) -> list[list[int]]:
     """Pairs of like length together, each batch at most batch_tokens of padded source or target.
 
-    `lengths` are (source, target) token counts; the answer is lists of their indices, in random order.
+    `lengths` are (source, target) token counts; the answer is lists of indices, in random order.
     """
     order = sorted(range(len(lengths)), key=lambda i: (*lengths[i][::-1], chance.random()))
     found: list[list[int]] = [[]]

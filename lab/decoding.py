@@ -4,14 +4,14 @@ The functions of lesson 11, with their names and arguments, give token for token
 plain functions give. Faster, because each step feeds one new token: the keys and values of earlier
 ones are kept (the KV cache), those of the source are computed once.
 
-The cache takes the weights of the contract's attention modules and does their arithmetic itself. With
-`cache=False`, or a model that is not made of the contract's modules, every step runs `model.decode`.
+The cache takes the weights of the contract's attention modules and does their arithmetic itself.
+With `cache=False`, or a model not made of the contract's modules, every step runs `model.decode`.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -72,7 +72,9 @@ def beam_search(
     cache: bool = True,
 ) -> list[tuple[list[int], float]]:
     """The beam_size best sentences found for one source, best first, each with its score."""
-    return beam_decode(model, src, bos_id, eos_id, beam_size, max_len, length_penalty, cache=cache)[0]
+    return beam_decode(model, src, bos_id, eos_id, beam_size, max_len, length_penalty, cache=cache)[
+        0
+    ]
 
 
 def beam_decode(
@@ -206,6 +208,7 @@ def _check_sampling(temperature: float, top_k: int | None, top_p: float | None) 
 # What a search needs of a model: the logits after the ids so far, and rows that can be reordered.
 
 
+@runtime_checkable
 class Steps(Protocol):
     def logits(self, ids: Int[Tensor, "B T"]) -> Float[Tensor, "B V"]: ...
 
@@ -281,9 +284,8 @@ class CachedLayer:
 
     def __init__(self, layer: Any, memory: Float[Tensor, "B S D"]):
         self.layer = layer
-        self.source = _keys_and_values(layer.cross_attention, memory)
-        empty = self.source[0][:, :, :0]  # (B, H, 0, K)
-        self.target = (empty, empty)
+        self.over_target = CachedAttention(layer.self_attention, memory[:, :0])
+        self.over_source = CachedAttention(layer.cross_attention, memory)
 
     def step(
         self,
@@ -291,36 +293,46 @@ class CachedLayer:
         target_mask: Bool[Tensor, "B 1 1 T"],
         source_mask: Bool[Tensor, "B 1 1 S"],
     ) -> Float[Tensor, "B 1 D"]:
-        layer = self.layer
-        newest = _keys_and_values(layer.self_attention, x)
-        self.target = tuple(
-            torch.cat(pair, dim=2) for pair in zip(self.target, newest, strict=True)
-        )
-        x = layer.add_norm1(x, _attend(layer.self_attention, x, *self.target, target_mask))
-        x = layer.add_norm2(x, _attend(layer.cross_attention, x, *self.source, source_mask))
-        return layer.add_norm3(x, layer.feed_forward(x))
+        self.over_target.remember(x)
+        x = self.layer.add_norm1(x, self.over_target(x, target_mask))
+        x = self.layer.add_norm2(x, self.over_source(x, source_mask))
+        return self.layer.add_norm3(x, self.layer.feed_forward(x))
 
     def select(self, rows: Int[Tensor, " rows"]) -> None:
-        self.source = tuple(tensor[rows] for tensor in self.source)
-        self.target = tuple(tensor[rows] for tensor in self.target)
+        self.over_target.select(rows)
+        self.over_source.select(rows)
 
 
-def _keys_and_values(
-    attention: Any, x: Float[Tensor, "B S D"]
-) -> tuple[Float[Tensor, "B H S K"], ...]:
-    return tuple(
-        projection(x).unflatten(-1, (attention.n_heads, -1)).transpose(1, 2)
-        for projection in (attention.k_proj, attention.v_proj)
-    )
+class CachedAttention:
+    """The weights of a multi-head attention, and the keys and values it has seen."""
 
+    def __init__(self, attention: Any, x: Float[Tensor, "B S D"]):
+        self.attention = attention
+        token = x.new_zeros(1, 1, x.size(2))
+        # How many heads there are is no attribute of the contract: the weights [1, H, 1, 1] tell.
+        # (`forward` itself, so that nothing is recorded.)
+        self.n_heads = attention.forward(token, token, token)[1].size(1)
+        self.key, self.value = self._keys_and_values(x)  # [B, H, S, K]
 
-def _attend(
-    attention: Any,
-    x: Float[Tensor, "B 1 D"],
-    key: Float[Tensor, "B H S K"],
-    value: Float[Tensor, "B H S K"],
-    mask: Bool[Tensor, "B 1 1 S"],
-) -> Float[Tensor, "B 1 D"]:
-    query = attention.q_proj(x).unflatten(-1, (attention.n_heads, -1)).transpose(1, 2)
-    heads = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    return attention.out_proj(heads.transpose(1, 2).flatten(2))
+    def __call__(
+        self, x: Float[Tensor, "B 1 D"], mask: Bool[Tensor, "B 1 1 S"]
+    ) -> Float[Tensor, "B 1 D"]:
+        query = self._split(self.attention.q_proj(x))
+        heads = F.scaled_dot_product_attention(query, self.key, self.value, attn_mask=mask)
+        return self.attention.out_proj(heads.transpose(1, 2).flatten(2))
+
+    def remember(self, x: Float[Tensor, "B 1 D"]) -> None:
+        key, value = self._keys_and_values(x)
+        self.key = torch.cat([self.key, key], dim=2)
+        self.value = torch.cat([self.value, value], dim=2)
+
+    def select(self, rows: Int[Tensor, " rows"]) -> None:
+        self.key, self.value = self.key[rows], self.value[rows]
+
+    def _keys_and_values(
+        self, x: Float[Tensor, "B S D"]
+    ) -> tuple[Float[Tensor, "B H S K"], Float[Tensor, "B H S K"]]:
+        return self._split(self.attention.k_proj(x)), self._split(self.attention.v_proj(x))
+
+    def _split(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B H S K"]:
+        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)

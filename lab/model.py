@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -43,7 +43,7 @@ def initialise(model: nn.Module, seed: int) -> None:
         if name == "embedding.embedding.weight":
             nn.init.normal_(parameter, std=parameter.size(1) ** -0.5, generator=generator)
             with torch.no_grad():
-                parameter[model.pad_id] = 0
+                parameter[int(model.pad_id)] = 0  # type: ignore[arg-type]
         elif parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter, generator=generator)
         elif name.endswith(".bias"):
@@ -76,8 +76,8 @@ class Checkpoint:
             save_file(weights, path)
 
     @classmethod
-    def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> Self:
-        """Read a folder written by `save`; CheckpointError says what is wrong with one that is not."""
+    def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> "Checkpoint":
+        """Read a folder written by `save`; CheckpointError says what is wrong with another."""
         folder = Path(folder)
         missing = [
             name
@@ -94,7 +94,11 @@ class Checkpoint:
             model.load_state_dict(load_file(folder / "model.safetensors"))
             tokenizer = Tokenizer.load(folder / "tokenizer.json")
             source, target = about["source"], about["target"]
-        except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        except KeyError as error:
+            raise CheckpointError(f"{folder / 'config.json'} has no {error}") from error
+        except (
+            ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError, SafetensorError
+        ) as error:  # fmt: skip
             raise CheckpointError(f"{folder} does not load: {error}") from error
         return cls(model.to(device).eval(), tokenizer, config, source, target)
 

@@ -1,7 +1,7 @@
 """Which implementation serves a part: the one chosen, and stock where none is.
 
-`from lab.parts import MultiHeadAttention` gives a stand-in that asks at every call, so a choice made
-later reaches every place that uses the part:
+`from lab.parts import MultiHeadAttention` gives a stand-in that asks at every call, so a choice
+made later reaches every place that uses the part:
 
     with using({"FeedForward": MyFeedForward}):
         model = Transformer(vocab_size=8000)  # MyFeedForward in every layer
@@ -14,15 +14,18 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 from lab.course import PARTS, UNITS
 
-_chosen: ContextVar[Mapping[str, Callable[..., Any]]] = ContextVar("chosen", default={})
+_chosen: ContextVar[Mapping[str, Callable[..., Any]]] = ContextVar(
+    "chosen", default=MappingProxyType({})
+)
 
 
 def implementation(part: str) -> Callable[..., Any]:
-    """The implementation in force: implementation("softmax") is stock's unless `using` says other."""
+    """The implementation in force: stock's, unless `using` says another."""
     if part not in PARTS:
         raise AttributeError(f"there is no part {part!r}: choose from {', '.join(PARTS)}")
     return _chosen.get().get(part) or getattr(importlib.import_module("lab.stock"), part)

@@ -1,12 +1,12 @@
 """Every attention weight of a run, by kind, layer and head.
 
-    with record(model) as attention:
-        model(src, tgt)
-    attention["cross"]  # [L, B, H, T, S]
+with record(model) as attention:
+    model(src, tgt)
+attention["cross"]  # [L, B, H, T, S]
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from jaxtyping import Float
@@ -29,7 +29,9 @@ class Recording:
     def __getitem__(self, kind: str) -> Float[Tensor, "L B H T S"]:
         calls = self.calls(kind)
         if not calls:
-            raise LookupError(f"no {kind} attention was recorded: run the model inside `with record`")
+            raise LookupError(
+                f"no {kind} attention was recorded: run the model inside `with record`"
+            )
         return calls[-1]
 
     def calls(self, kind: str) -> list[Float[Tensor, "L B H T S"]]:
@@ -46,19 +48,15 @@ def record(model: nn.Module) -> Iterator[Recording]:
     attention modules.
     """
     recording = Recording({kind: len(_layers(model, side)) for kind, (side, _) in KINDS.items()})
-    handles = []
-    for kind, (side, name) in KINDS.items():
-        for layer, calls in zip(_layers(model, side), recording._layers[kind], strict=True):
+    with ExitStack() as hooks:
+        for kind, (side, name) in KINDS.items():
+            for layer, calls in zip(_layers(model, side), recording._layers[kind], strict=True):
 
-            def keep(module: nn.Module, inputs: object, output: tuple, calls=calls) -> None:
-                calls.append(output[1].detach())
+                def keep(module: nn.Module, inputs: object, output: tuple, calls=calls) -> None:
+                    calls.append(output[1].detach())
 
-            handles.append(getattr(layer, name).register_forward_hook(keep))
-    try:
+                hooks.enter_context(getattr(layer, name).register_forward_hook(keep))
         yield recording
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _layers(model: nn.Module, side: str) -> nn.ModuleList:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
@@ -24,9 +25,9 @@ def score(
     BLEU splits words as sacreBLEU's 13a does, Chinese into characters (zh).
     """
     most = max(len(accepted) for accepted in references)
-    columns = [
-        [accepted[i] if i < len(accepted) else None for accepted in references]
-        for i in range(most)
+    # sacreBLEU wants the references by column, and takes None where a sentence has no more.
+    columns: list[Any] = [
+        [accepted[i] if i < len(accepted) else None for accepted in references] for i in range(most)
     ]
     bleu = BLEU(tokenize="zh" if language == "zh" else "13a")
     chrf = CHRF()

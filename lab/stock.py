@@ -78,7 +78,8 @@ def padding_mask(ids: Int[Tensor, "B S"], pad_id: int) -> Bool[Tensor, "B 1 1 S"
 
 def causal_mask(length: int, device: torch.device | str | None = None) -> Bool[Tensor, "T T"]:
     """A position may look at itself and at what came before it."""
-    return nn.Transformer.generate_square_subsequent_mask(length, device=device).isfinite()
+    mask = nn.Transformer.generate_square_subsequent_mask(length, device=device)  # type: ignore[arg-type]
+    return mask.isfinite()
 
 
 def decoder_mask(ids: Int[Tensor, "B T"], pad_id: int) -> Bool[Tensor, "B 1 T T"]:
@@ -154,8 +155,8 @@ class MultiHeadAttention(nn.Module):
         heads = heads.transpose(0, 1)
         if lost is not None:
             weights = weights.masked_fill(lost, 0)  # type: ignore[union-attr]
-            per_feature = lost.squeeze(-1).transpose(1, 2).repeat_interleave(
-                d_model // self.n_heads, dim=-1
+            per_feature = (
+                lost.squeeze(-1).transpose(1, 2).repeat_interleave(d_model // self.n_heads, dim=-1)
             )
             heads = heads.masked_fill(per_feature, 0)
         return self.out_proj(heads), weights  # type: ignore[return-value]
@@ -388,9 +389,7 @@ class Transformer(nn.Module):
         )
         return F.linear(x, self.embedding.embedding.weight)
 
-    def forward(
-        self, src: Int[Tensor, "B S"], tgt: Int[Tensor, "B T"]
-    ) -> Float[Tensor, "B T V"]:
+    def forward(self, src: Int[Tensor, "B S"], tgt: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
         return self.decode(tgt, self.encode(src), src)
 
 
@@ -399,8 +398,8 @@ class Transformer(nn.Module):
 
 def shift_target(tgt: Int[Tensor, "B T"]) -> tuple[Int[Tensor, "B T-1"], Int[Tensor, "B T-1"]]:
     """Teacher forcing: what the decoder reads, and what it should say next."""
-    pairs = tgt.unfold(1, 2, 1)
-    return pairs[..., 0], pairs[..., 1]
+    steps = tgt.size(1) - 1
+    return tgt.narrow(1, 0, steps), tgt.narrow(1, 1, steps)
 
 
 def label_smoothing_loss(
@@ -410,8 +409,9 @@ def label_smoothing_loss(
     pad_id: int = 0,
 ) -> Float[Tensor, ""]:
     """Cross-entropy against a target that keeps `smoothing` for all words alike."""
+    rows = logits.reshape(-1, logits.size(-1))  # one per position, also where there is no axis
     return F.cross_entropy(
-        logits.flatten(0, -2), expected.flatten(), ignore_index=pad_id, label_smoothing=smoothing
+        rows, expected.reshape(-1), ignore_index=pad_id, label_smoothing=smoothing
     )
 
 

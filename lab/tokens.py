@@ -5,9 +5,9 @@ A character the training text never showed is written as its bytes, so nothing i
 
 import json
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Self
 
 import torch
 from jaxtyping import Int
@@ -18,6 +18,7 @@ from torch import Tensor
 from lab.files import replacing
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
+MARKS = [PAD, BOS, EOS]
 PAD_ID, BOS_ID, EOS_ID = 0, 1, 2
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 SPACE = "▁"
@@ -30,22 +31,31 @@ class Tokenizer:
         self._engine = engine
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int) -> Self:
-        """Merge the most frequent neighbours until there are vocab_size pieces (or no more pairs)."""
+    def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
+        """Merge the most frequent neighbours until there are vocab_size pieces or no more pairs."""
+        room = vocab_size - len(BYTES) - len(MARKS)
+        if room < 1:
+            raise ValueError(
+                f"vocab_size={vocab_size}: marks and bytes alone are {vocab_size - room}, "
+                "choose more"
+            )
+        normal = [_normalise(text) for text in texts]
+        alphabet = _alphabet(normal, min(vocab_size // 2, room))  # others are written as bytes
         learner = Engine(models.BPE())
         learner.pre_tokenizer = _words()
         trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size - len(BYTES),
-            special_tokens=[PAD, BOS, EOS],
-            limit_alphabet=max(vocab_size // 2, 1),  # rarer characters are written as bytes
+            vocab_size=len(MARKS) + room,
+            special_tokens=MARKS,
+            initial_alphabet=alphabet,
+            limit_alphabet=len(alphabet),
             show_progress=False,
         )
-        learner.train_from_iterator((_normalise(text) for text in texts), trainer)
+        learner.train_from_iterator(normal, trainer)
         learned = json.loads(learner.to_str())["model"]
         pieces = sorted(learned["vocab"], key=learned["vocab"].__getitem__)
-        pieces[3:3] = BYTES
+        pieces[len(MARKS) : len(MARKS)] = BYTES
         vocab = {piece: number for number, piece in enumerate(pieces)}
-        # The marks and bytes are plain entries, not added tokens: a text that spells them stays text.
+        # Marks and bytes are plain entries, not added tokens: a text that spells them stays text.
         merges = [tuple(pair) for pair in learned["merges"]]
         return cls(_engine(vocab, merges))
 
@@ -60,19 +70,23 @@ class Tokenizer:
         return [[*found.ids, EOS_ID] for found in self._engine.encode_batch(normal)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of the ids; marks are left out and bytes that form no character become �."""
-        return self._engine.decode(_without_marks(ids), skip_special_tokens=False).strip()
+        """The text of the ids on one line, without marks; bytes that form no character are �."""
+        text = self._engine.decode(_without_marks(ids), skip_special_tokens=False)
+        return " ".join(text.split())
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """The pieces as people read them: a piece that begins a word begins with a space."""
         return [(self._engine.id_to_token(i) or "").replace(SPACE, " ") for i in ids]
 
+    def to_json(self) -> str:
+        return self._engine.to_str(pretty=False)
+
     def save(self, path: Path) -> None:
         with replacing(path) as temporary:
-            temporary.write_text(self._engine.to_str(pretty=False), encoding="utf-8")
+            temporary.write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path) -> "Tokenizer":
         try:
             return cls(Engine.from_file(str(path)))
         except Exception as error:  # tokenizers raises bare Exception
@@ -80,14 +94,23 @@ class Tokenizer:
 
 
 def pad(rows: Sequence[Sequence[int]]) -> Int[Tensor, "B S"]:
-    """Rows of ids as one tensor, filled up with PAD_ID: pad([[5, 2], [7, 8, 2]])[0] is [5, 2, 0]."""
+    """Rows of ids as one tensor, filled up with PAD_ID: pad([[5], [7, 8]])[0] is [5, 0]."""
     longest = max(len(row) for row in rows)
     return torch.tensor([[*row, *[PAD_ID] * (longest - len(row))] for row in rows])
 
 
 def _normalise(text: str) -> str:
-    """Composed characters (é is one, not two) and single spaces."""
+    """Composed characters (é is one, not two), single spaces, and ? for half a surrogate pair."""
+    text = text.encode("utf-8", "replace").decode("utf-8")
     return " ".join(unicodedata.normalize("NFC", text).split()).replace(SPACE, "_")
+
+
+def _alphabet(texts: Iterable[str], size: int) -> list[str]:
+    """The most frequent characters; of equally frequent ones the first by code point."""
+    counts = Counter(SPACE)
+    for text in texts:
+        counts.update(text.replace(" ", SPACE))
+    return sorted(counts, key=lambda character: (-counts[character], character))[:size]
 
 
 def _words() -> pre_tokenizers.PreTokenizer:

@@ -1,8 +1,8 @@
 """From sentence pairs to a trained checkpoint.
 
-Every random choice follows from (seed, step), so a run that was stopped and resumed ends with the same
-weights as one that never stopped. Everything on disk is replaced whole: a kill at any moment loses at
-most the steps since the last save.
+Every random choice follows from (seed, step), so a run that was stopped and resumed ends with the
+same weights as one that never stopped. Everything on disk is replaced whole: a kill at any moment
+loses at most the steps since the last save.
 """
 
 import copy
@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -61,7 +61,7 @@ class Progress:
     step: int
     loss: float
     tokens_per_second: float
-    validation: dict[str, float] | None = None
+    validation: dict[str, int | float] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,15 +105,18 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 def prepare(
     corpus: Corpus, source: str, target: str, vocab_size: int, folder: Path, **sizes: Any
 ) -> Checkpoint:
-    """A model not yet trained, and a tokenizer learned from the training split (once per folder)."""
+    """A model not yet trained, and a tokenizer learned from the training split and saved."""
+    texts = [text for pair in corpus[TRAIN] for text in (pair.source, pair.target)]
+    tokenizer = Tokenizer.train(texts, vocab_size)
     saved = folder / "tokenizer.json"
-    if saved.exists():
-        tokenizer = Tokenizer.load(saved)
-    else:
-        texts = [text for pair in corpus[TRAIN] for text in (pair.source, pair.target)]
-        tokenizer = Tokenizer.train(texts, vocab_size)
+    if not saved.exists():
         folder.mkdir(parents=True, exist_ok=True)
         tokenizer.save(saved)
+    elif saved.read_text(encoding="utf-8") != tokenizer.to_json():
+        raise TrainingError(
+            f"{folder} holds a run on other sentences or with another vocab_size: "
+            "give the same to go on with it, or another --out"
+        )
     config = Config(vocab_size=len(tokenizer), pad_id=PAD_ID, **sizes)
     return Checkpoint(build(config), tokenizer, config, source, target)
 
@@ -149,7 +152,7 @@ def train(
         loss = _update(shared, batch, run, device, world)
         if not math.isfinite(loss):
             raise TrainingError(
-                f"the loss is {loss} at step {run.step}, learning rate "
+                f"the loss or its gradient is {loss} at step {run.step}, learning rate "
                 f"{learning_rate(run.step, recipe):.2g}: train with a smaller --learning-rate or a "
                 f"longer --warmup; the last good state is in {folder}"
             )
@@ -184,7 +187,7 @@ class Run:
         self.step = 0
         self.epoch, self.in_epoch = 0, 0  # where in the data: epoch, batches of it already used
         self.losses: list[float] = []  # since the last validation
-        self.history: list[dict[str, float]] = []  # one entry a validation
+        self.history: list[dict[str, int | float]] = []  # one entry a validation
         self.path = folder / "resume.safetensors"
 
     @property
@@ -192,11 +195,17 @@ class Run:
         pair = f"{self.checkpoint.source}-{self.checkpoint.target}"
         return {"pair": pair, **asdict(self.recipe), **asdict(self.checkpoint.config)}
 
-    def validate(self, pairs: Sequence[Pair]) -> dict[str, float]:
+    def validate(self, pairs: Sequence[Pair]) -> dict[str, int | float]:
         """Loss and scores of the averaged weights; the best so far by chrF are kept."""
         candidate = replace(self.checkpoint, model=self.averaged)
         loss = validation_loss(candidate, pairs, self.recipe.batch_tokens)
-        scores = evaluate(candidate, pairs[: self.recipe.validate_on])
+        sources = candidate.tokenizer.encode_all([pair.source for pair in pairs])
+        fitting = [
+            pair
+            for pair, ids in zip(pairs, sources, strict=True)
+            if len(ids) <= candidate.config.max_len
+        ]
+        scores = evaluate(candidate, fitting[: self.recipe.validate_on])
         entry = {
             "step": self.step,
             "learning_rate": learning_rate(self.step, self.recipe),
@@ -232,9 +241,12 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
             return
-        with safe_open(self.path, framework="pt") as file:
-            about = json.loads(file.metadata()["run"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                about = json.loads(file.metadata()["run"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise TrainingError(f"{self.path} does not load: {error}") from error
         if about["settings"] != self.settings:
             differing = [
                 f"{key} was {about['settings'].get(key)}, now {value}"
@@ -265,10 +277,8 @@ class Run:
         return tensors
 
 
-def _update(
-    model: nn.Module, batch: Batch, run: Run, device: torch.device, world: World
-) -> float:
-    """One step; the loss per token over all processes, before the step."""
+def _update(model: nn.Module, batch: Batch, run: Run, device: torch.device, world: World) -> float:
+    """One step, unless loss or gradient is not finite; the loss per token over all processes."""
     run.step += 1
     recipe = run.recipe
     # Dropout follows from the step, not from what was drawn before it.
@@ -289,13 +299,14 @@ def _update(
     run.optimizer.zero_grad()
     (loss * world.size).backward()  # the processes' gradients are averaged, and we want their sum
     total = world.sum(loss.detach()).item()
-    if math.isfinite(total):
-        nn.utils.clip_grad_norm_(run.model.parameters(), recipe.max_norm)
-        run.optimizer.step()
-        keep = min(recipe.averaging, run.step / (10 + run.step))  # early weights are soon forgotten
-        with torch.no_grad():
-            for mean, now in zip(run.averaged.parameters(), run.model.parameters(), strict=True):
-                mean.lerp_(now, 1 - keep)
+    norm = nn.utils.clip_grad_norm_(run.model.parameters(), recipe.max_norm)
+    if not (math.isfinite(total) and norm.isfinite()):
+        return math.nan
+    run.optimizer.step()
+    keep = min(recipe.averaging, run.step / (10 + run.step))  # early weights are soon forgotten
+    with torch.no_grad():
+        for mean, now in zip(run.averaged.parameters(), run.model.parameters(), strict=True):
+            mean.lerp_(now, 1 - keep)
     return total
 
 
@@ -347,7 +358,8 @@ def validation_loss(
             target = pad([encoded[i][1] for i in rows]).to(device)
             given, expected = parts.shift_target(target)
             tokens = int((expected != PAD_ID).sum())
-            loss = parts.label_smoothing_loss(checkpoint.model(source, given), expected, 0.0, PAD_ID)
+            logits = checkpoint.model(source, given)
+            loss = parts.label_smoothing_loss(logits, expected, 0.0, PAD_ID)
             total, count = total + loss.item() * tokens, count + tokens
     return total / count
 

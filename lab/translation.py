@@ -59,6 +59,12 @@ def translate(
     if beam_size is not None:
         search = Search("beam" if beam_size > 1 else "greedy", beam_size=beam_size)
     encoded = checkpoint.tokenizer.encode_all(sentences)
+    for sentence, ids in zip(sentences, encoded, strict=True):
+        if len(ids) > checkpoint.config.max_len:
+            raise ValueError(
+                f"a sentence of {len(ids):,} tokens is too long, the model reads at most "
+                f"{checkpoint.config.max_len:,}: split it (it begins with {sentence[:40]!r})"
+            )
     by_length = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
     found: dict[int, Translation] = {}
     for start in range(0, len(by_length), batch_size):
@@ -86,7 +92,7 @@ def _translate_batch(
     with decoding.inference(model), record(model) as recorded:
         logits = model(source, target[:, :-1])
     expected = target[:, 1:]
-    log_probabilities = logits.float().log_softmax(-1).gather(-1, expected.unsqueeze(-1)).squeeze(-1)
+    log_probabilities = logits.float().log_softmax(-1).gather(-1, expected.unsqueeze(-1))
     found = []
     for row, sentence in enumerate(sentences):
         written = [i for i in expected[row].tolist() if i != PAD_ID]

@@ -65,8 +65,8 @@ def greedy_decode(
 """
 ## beam_search
 
-Keep the best few unfinished sentences instead of one. Long sentences multiply more probabilities, so
-the score is divided by a penalty that grows with length (Wu et al. 2016, equation 14).
+Keep the best few unfinished sentences instead of one. Long sentences multiply more probabilities,
+so the score is divided by a penalty that grows with length (Wu et al. 2016, equation 14).
 """
 
 
@@ -116,8 +116,8 @@ def beam_search(
 """
 ## sample_decode
 
-Draw the next word by its probability: temperature sharpens or flattens, top_k and top_p cut the tail
-(Holtzman et al. 2020).
+Draw the next word by its probability: temperature sharpens or flattens, top_k and top_p cut the
+tail (Holtzman et al. 2020).
 """
 
 

@@ -75,14 +75,10 @@ class Transformer(nn.Module):
         memory: Float[Tensor, "B S D"],
         src: Int[Tensor, "B S"],
     ) -> Float[Tensor, "B T V"]:
-        """Logits of the token that follows each target position; src tells which memory is padding."""
+        """Logits of the token after each target position; src tells which memory is padding."""
         x = self.positions(self.embedding(tgt))
-        x = self.decoder(
-            x, memory, decoder_mask(tgt, self.pad_id), padding_mask(src, self.pad_id)
-        )
+        x = self.decoder(x, memory, decoder_mask(tgt, self.pad_id), padding_mask(src, self.pad_id))
         return x @ self.embedding.embedding.weight.T
 
-    def forward(
-        self, src: Int[Tensor, "B S"], tgt: Int[Tensor, "B T"]
-    ) -> Float[Tensor, "B T V"]:
+    def forward(self, src: Int[Tensor, "B S"], tgt: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
         return self.decode(tgt, self.encode(src), src)

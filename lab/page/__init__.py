@@ -1,0 +1,18 @@
+"""The Gradio page: one module per tab, one small JS and CSS file per drawing."""
+
+import os
+from pathlib import Path
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
+
+
+def resource(name: str) -> str:
+    """The text of a file beside this one."""
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def launch(*args, **kwargs):
+    """Build and start the page; see lab.page.server."""
+    from lab.page import server
+
+    return server.launch(*args, **kwargs)

@@ -1,0 +1,136 @@
+"""Training and decoding speed as ratios, measured side by side in one process on one core.
+
+    taskset -c 0 python benchmarks/speed.py
+
+Rivals take turns, round after round, so that a busy machine slows all alike; times are CPU time.
+Each figure is the best of all rounds, the median beside it.
+"""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import copy
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from lab import decoding, parts
+from lab.model import Config, build, initialise
+
+torch.set_num_threads(1)
+CONFIG = Config(vocab_size=8000, d_model=256, n_heads=4, n_layers=3, d_ff=1024)
+BATCH, SOURCE, TARGET = 64, 16, 15  # sentences, tokens of the source, tokens of the target
+NEW_TOKENS = 14
+PAD, BOS, EOS = 0, 1, 2
+
+
+class TorchTransformer(nn.Module):
+    """torch.nn.Transformer with the same embedding, positions and output as ours."""
+
+    def __init__(self, ours: nn.Module):
+        super().__init__()
+        self.embedding, self.positions = (
+            copy.deepcopy(ours.embedding),
+            copy.deepcopy(ours.positions),
+        )
+        self.body = nn.Transformer(
+            CONFIG.d_model, CONFIG.n_heads, CONFIG.n_layers, CONFIG.n_layers, CONFIG.d_ff,
+            CONFIG.dropout, batch_first=True,
+        )  # fmt: skip
+        self.body.encoder.norm = self.body.decoder.norm = None  # post-norm layers end in a norm
+
+    def forward(self, src: torch.Tensor, tgt: torch.Tensor) -> torch.Tensor:
+        x = self.body(
+            self.positions(self.embedding(src)),
+            self.positions(self.embedding(tgt)),
+            tgt_mask=nn.Transformer.generate_square_subsequent_mask(tgt.size(1)) < 0,
+            src_key_padding_mask=src == PAD,
+            tgt_key_padding_mask=tgt == PAD,
+            memory_key_padding_mask=src == PAD,
+        )
+        return x @ self.embedding.embedding.weight.T
+
+
+def measure(rivals: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """CPU seconds of each rival in each round, the rivals taking turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in rivals}
+    for _ in range(rounds + 1):
+        for name, run in rivals.items():
+            start = time.process_time()
+            run()
+            seconds[name].append(time.process_time() - start)
+    return {name: found[1:] for name, found in seconds.items()}  # the first round warms up
+
+
+def report(title: str, seconds: dict[str, list[float]], baseline: str, units: float, unit: str):
+    print(f"\n| {title} | best | median | {unit} | speed against {baseline} |")
+    print("|---|---|---|---|---|")
+    base = min(seconds[baseline])
+    for name, found in seconds.items():
+        best, median = min(found), statistics.median(found)
+        print(
+            f"| {name} | {best * 1e3:.0f} ms | {median * 1e3:.0f} ms | {units / best:,.0f} "
+            f"| {base / best:.2f}× |"
+        )
+
+
+def training(rounds: int = 7) -> None:
+    generator = torch.Generator().manual_seed(0)
+    src = torch.randint(3, CONFIG.vocab_size, (BATCH, SOURCE), generator=generator)
+    tgt = torch.randint(3, CONFIG.vocab_size, (BATCH, TARGET + 1), generator=generator)
+    stock = build(CONFIG)
+    initialise(stock, seed=0)
+    explicit_parts = parts.from_package("solutions")
+    with parts.using(explicit_parts):
+        explicit = build(CONFIG)
+    explicit.load_state_dict(stock.state_dict())
+    models = {
+        "torch.nn.Transformer": TorchTransformer(stock),
+        "stock parts": stock,
+        "explicit parts (solutions/)": explicit,
+    }
+
+    def step(name: str) -> Callable[[], object]:
+        model, chosen = models[name], explicit_parts if "explicit" in name else {}
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+
+        def run() -> None:
+            with parts.using(chosen):
+                parts.train_step(model, optimizer, src, tgt)
+
+        return run
+
+    seconds = measure({name: step(name) for name in models}, rounds)
+    title = f"training step, {BATCH} × {SOURCE} → {TARGET} tokens"
+    report(title, seconds, "torch.nn.Transformer", BATCH * TARGET, "target tokens/s")
+
+
+def translating(batch: int, rounds: int) -> None:
+    model = build(CONFIG)
+    initialise(model, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    src = torch.randint(3, CONFIG.vocab_size, (batch, NEW_TOKENS), generator=generator)
+    never = -1  # no token ends a sentence, so that all rivals write equally many
+
+    def greedy(cache: bool) -> Callable[[], object]:
+        return lambda: decoding.greedy_decode(
+            model, src, BOS, never, max_len=NEW_TOKENS + 1, cache=cache
+        )
+
+    assert torch.equal(greedy(True)(), greedy(False)())
+    seconds = measure({"no cache": greedy(False), "KV cache": greedy(True)}, rounds)
+    title = f"greedy decoding, {batch} × {NEW_TOKENS} → {NEW_TOKENS} tokens"
+    report(title, seconds, "no cache", batch * NEW_TOKENS, "tokens/s")
+
+
+if __name__ == "__main__":
+    print(f"{platform.processor() or platform.machine()}, one core, torch {torch.__version__}")
+    print(f"{CONFIG}")
+    training()
+    translating(batch=1, rounds=15)
+    translating(batch=64, rounds=7)

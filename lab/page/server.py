@@ -1,0 +1,78 @@
+"""Builds the page and serves it: nothing is fetched from outside, nothing is kept."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from lab.page import resource  # first: it switches Gradio's analytics off
+
+import gradio as gr  # isort: skip
+from gradio import themes  # isort: skip
+import torch
+
+from lab.model import Checkpoint, CheckpointError, pick_device, shipped
+from lab.page import translate
+
+TITLE = "Attention Lab"
+FONTS = [
+    # The bundled semi-bold is a fragment of the font; regular and bold are whole.
+    themes.LocalFont("Source Sans Pro", weights=(400, 700)),
+    # Simplified Chinese by name: without it a browser may take Japanese shapes.
+    "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "system-ui", "sans-serif",
+]  # fmt: skip
+THEME = themes.Default(font=FONTS).set(
+    # White on the default orange is too pale to read (3.5 : 1); on this it is 5.2 : 1.
+    button_primary_background_fill="#c2410c",
+    button_primary_background_fill_dark="#c2410c",
+    button_primary_background_fill_hover="#9a3412",
+    button_primary_background_fill_hover_dark="#9a3412",
+)
+
+
+OPTIONS: dict[str, Any] = dict(
+    theme=THEME,
+    css=resource("attention.css"),
+    share=False,
+    run_history=False,  # it would keep every sentence in the browser, and slows each event
+    footer_links=["settings"],
+    enable_monitoring=False,
+    max_file_size="1mb",
+    allowed_paths=[],
+    show_error=False,
+)
+
+
+def load(device: torch.device, checkpoint: Path | None = None) -> dict[str, Checkpoint]:
+    """The models of the page: one given by its folder first, then the shipped ones."""
+    folders = list(shipped().values())
+    if checkpoint is not None:
+        folders = [checkpoint, *folders]
+    found: dict[str, Checkpoint] = {}
+    for folder in folders:
+        loaded = Checkpoint.load(folder, device)
+        found.setdefault(loaded.pair, loaded)
+    if not found:
+        raise CheckpointError(
+            "no model to show: train one with `lab train --data toy --out runs/toy` "
+            "and open it with `lab app --checkpoint runs/toy`"
+        )
+    return found
+
+
+def build(checkpoints: dict[str, Checkpoint]) -> gr.Blocks:
+    with gr.Blocks(title=TITLE) as page:
+        gr.Markdown("# See a Transformer translate")
+        translate.build(checkpoints)
+    return page.queue(max_size=256)  # "queue is full" beats a wait of ten minutes
+
+
+def launch(
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    device: str = "auto",
+    checkpoint: Path | None = None,
+) -> None:
+    """Serve until stopped."""
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))  # one core stays free for the page
+    page = build(load(pick_device(device), checkpoint))
+    page.launch(server_name=host, server_port=port, **OPTIONS)

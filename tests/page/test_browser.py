@@ -1,0 +1,295 @@
+"""The page in a real Chromium: type, click, read. Left out, and said so, where there is none."""
+
+import csv
+import io
+import re
+import struct
+from contextlib import contextmanager
+
+import pytest
+
+from lab.model import Checkpoint, shipped
+from lab.page.translate import EXAMPLES
+from lab.translation import translate
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("page")]  # one server for all
+
+
+@pytest.fixture
+def page(browser, running_page):
+    """A fresh visitor whose page must stay free of errors and of requests to elsewhere."""
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 1000}, reduced_motion="reduce", accept_downloads=True
+    )
+    page = context.new_page()
+    faults = []
+    page.on(
+        "console", lambda message: faults.append(message.text) if message.type == "error" else None
+    )
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on(
+        "request",
+        lambda request: (
+            None
+            if request.url.startswith((running_page, "data:", "blob:"))
+            else faults.append(request.url)
+        ),
+    )
+    page.goto(running_page)
+    page.wait_for_selector("[data-state=done]")
+    yield page
+    context.close()
+    assert faults == []
+
+
+@contextmanager
+def next_answer(page):
+    """Wait until what is done in the block has brought a new answer to the view."""
+    before = page.locator("[data-answers]").get_attribute("data-answers")
+    yield
+    page.wait_for_selector(f"[data-answers]:not([data-answers='{before}'])")
+
+
+def submit(page, text):
+    """Type a sentence and press the button."""
+    with next_answer(page):
+        page.locator("#sentence textarea").fill(text)
+        page.locator("#go").click()
+
+
+def test_a_finished_example_is_there_at_once(page):
+    """The first screen shows a translated sentence, its tokens and a sentence about them."""
+    expected = translate(Checkpoint.load(shipped()["en-de"]), [EXAMPLES["en-de"][0]])[0]
+
+    assert page.locator(".translation").inner_text() == expected.text
+    assert page.locator(".queries .token").count() == len(expected.target_pieces)
+    assert page.locator(".keys .token").count() == len(expected.source_pieces)
+    assert "looked at" in page.locator(".sentence").inner_text()
+    assert page.locator("h1").inner_text() == "See a Transformer translate"
+
+
+def test_typing_a_sentence_translates_it(page):
+    """What the page shows is what the model says."""
+    text = "A woman is reading a book on the train."
+
+    submit(page, text)
+
+    expected = translate(Checkpoint.load(shipped()["en-de"]), [text])[0].text
+    assert page.locator(".translation").inner_text() == expected
+
+
+def test_enter_translates_too(page):
+    """No mouse is needed to ask."""
+    box = page.locator("#sentence textarea")
+    box.fill("A dog is running.")
+    with next_answer(page):
+        box.press("Enter")
+
+    expected = translate(Checkpoint.load(shipped()["en-de"]), ["A dog is running."])[0].text
+    assert page.locator(".translation").inner_text() == expected
+
+
+def test_chinese_is_one_choice_away(page):
+    """English to Chinese shows Chinese, marked as such for fonts and screen readers."""
+    with next_answer(page):
+        page.get_by_role("button", name="Where is the nearest hospital?").click()
+
+    assert re.search("[\u4e00-\u9fff]", page.locator(".translation").inner_text())
+    assert page.locator(".queries").get_attribute("lang") == "zh-CN"
+
+
+def test_choosing_a_token_shows_what_it_looked_at(page):
+    """The chosen token, the shares, the sentence and the step agree."""
+    tokens = page.locator(".queries .token")
+
+    tokens.nth(2).click()
+
+    assert tokens.nth(2).get_attribute("aria-pressed") == "true"
+    assert (
+        page.locator(".sentence")
+        .inner_text()
+        .startswith(f"“{tokens.nth(2).inner_text()}” looked at")
+    )
+    assert page.locator(".step").inner_text().startswith("token 3 of")
+    shares = [int(text.split()[0]) for text in page.locator(".keys small").all_inner_texts()]
+    assert abs(sum(shares) - 100) <= len(shares) / 2  # each is rounded
+
+
+def test_keyboard_alone_walks_the_tokens(page):
+    """Tab reaches the tokens once; arrows, Home and End walk among them."""
+    tokens = page.locator(".queries .token")
+    tokens.first.focus()
+
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert tokens.nth(2).evaluate("token => token === document.activeElement")
+    page.keyboard.press("End")
+    assert tokens.last.evaluate("token => token === document.activeElement")
+    assert page.locator(".queries .token[tabindex='0']").count() == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "asks", "answers"),
+    [
+        ("cross", "target", "source"),
+        ("decoder", "target", "<s>target"),
+        ("encoder", "source", "source"),
+    ],
+)
+def test_each_kind_shows_its_own_tokens(page, kind, asks, answers):
+    """Who asks and who answers follows from the kind of attention."""
+    found = translate(Checkpoint.load(shipped()["en-de"]), [EXAMPLES["en-de"][0]])[0]
+    target = [piece.strip() or "␣" for piece in found.target_pieces]
+    source = [piece.strip() or "␣" for piece in found.source_pieces]
+    rows = {"source": source, "target": target, "<s>target": ["<s>", *target[:-1]]}
+
+    page.locator("select.kind").select_option(kind)
+
+    assert page.locator(".queries .token").all_inner_texts() == rows[asks]
+    assert page.locator(".keys .token span").all_inner_texts() == rows[answers]
+
+
+def test_a_picture_of_the_grid_becomes_the_large_one(page):
+    """Layer and head follow the click, and the table shows the weights of that head."""
+    page.get_by_role("button", name="L2 H3").click()
+    page.locator("summary").click()
+    page.wait_for_selector("table td")
+
+    assert page.locator("select.layer").input_value() == "1"
+    assert page.locator("select.head").input_value() == "2"
+    assert "layer 2, head 3" in page.locator("figcaption").inner_text()
+    found = translate(Checkpoint.load(shipped()["en-de"]), [EXAMPLES["en-de"][0]], attention=True)[
+        0
+    ]
+    weights = found.attention["cross"][1, 2]
+    cells = page.locator("table tr:nth-of-type(2) td").all_inner_texts()
+    expected = [100 * weight for weight in weights[0].tolist()]
+    assert [int(cell.split()[0]) for cell in cells] == pytest.approx(expected, abs=0.51)
+
+
+def test_pixels_of_the_heat_map_follow_the_weights(page):
+    """The brightest thumbnail pixel of a row is its largest weight."""
+    found = translate(Checkpoint.load(shipped()["en-de"]), [EXAMPLES["en-de"][0]], attention=True)[
+        0
+    ]
+    weights = found.attention["cross"][-1].mean(0)
+
+    brightest = page.locator(".cell[aria-pressed=true] canvas").evaluate(
+        """canvas => Array.from({length: canvas.height}, (_, t) => {
+            const row = canvas.getContext('2d').getImageData(0, t, canvas.width, 1).data;
+            const reds = Array.from({length: canvas.width}, (_, s) => row[4 * s] + row[4 * s + 1]);
+            return reds.indexOf(Math.max(...reds));
+        })"""
+    )
+
+    assert brightest == weights.argmax(-1).tolist()
+
+
+def test_numbers_are_saved_as_csv(page):
+    """Every weight of the kind on show, in a file a spreadsheet opens."""
+    with page.expect_download() as download:
+        page.locator("button.csv").click()
+    text = download.value.path().read_text("utf-8-sig")
+
+    rows = list(csv.DictReader(io.StringIO(text)))
+    found = translate(Checkpoint.load(shipped()["en-de"]), [EXAMPLES["en-de"][0]], attention=True)[
+        0
+    ]
+    weights = found.attention["cross"]
+    assert len(rows) == weights.numel()
+    saved = [float(row["weight"]) for row in rows]
+    assert saved == pytest.approx(weights.flatten().tolist(), abs=3e-5)
+
+
+def test_the_picture_is_saved_as_png(page):
+    """A picture large enough for a report."""
+    with page.expect_download() as download:
+        page.locator("button.png").click()
+    data = download.value.path().read_bytes()
+
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = struct.unpack(">II", data[16:24])
+    assert width > 900 and height > 900
+    assert download.value.suggested_filename == "attention-cross-layer3-mean.png"
+
+
+def test_markup_is_text(page):
+    """A hostile sentence is shown letter by letter and runs nothing."""
+    page.evaluate("window.hacked = false")
+
+    submit(page, "<img src=x onerror=hacked=true><b>dog</b>")
+    page.locator("select.kind").select_option("encoder")
+
+    assert page.evaluate("window.hacked") is False
+    assert page.locator("#view img, #view b").count() == 0
+    assert "<" in page.locator(".queries").inner_text()
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("   ", "nothing to translate"),
+    ("两个男人在街上走", "Cjk script"),
+    ("xq " * 130, "at most 60"),
+])  # fmt: skip
+def test_unusable_input_is_answered_in_words(page, text, said):
+    """A message stands in place of the picture, and the next sentence works again."""
+    submit(page, text)
+    assert said in page.get_by_role("alert").first.inner_text()
+
+    submit(page, "A man is walking.")
+    assert page.locator(".message").is_hidden()
+
+
+def test_the_translation_is_replayed_token_by_token(browser, running_page):
+    """Who has not asked for less motion sees the tokens come one after another, and can pause."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(running_page)
+    page.wait_for_selector("[data-state=done]")
+
+    page.locator("button.play").click()  # whichever it did: now it is the other
+    if "Pause" not in page.locator("button.play").inner_text():
+        page.locator("button.play").click()
+    written = "() => document.querySelectorAll('.queries .token:not(:disabled)').length"
+    first = page.evaluate(written)
+    page.wait_for_function(f"first => ({written})() > first + 1", arg=first)
+    page.locator("button.play").click()
+
+    assert "Replay" in page.locator("button.play").inner_text()
+    context.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_spills_over(browser, running_page, width, theme):
+    """No sideways scrolling on a phone or a desk, and text stands out from its ground."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 844}, color_scheme=theme, reduced_motion="reduce"
+    )
+    page = context.new_page()
+    page.goto(f"{running_page}/?__theme={theme}")
+    page.wait_for_selector("[data-state=done]")
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for selector in (".translation", ".about", ".sentence", ".queries .token", ".small"):
+        assert contrast(page, selector) >= 4.5, selector
+    context.close()
+
+
+def contrast(page, selector):
+    """WCAG 2 contrast of an element's text against the first painted ground behind it."""
+    ink, ground = page.locator(selector).first.evaluate(
+        """element => {
+            let ground = element;
+            const paint = () => getComputedStyle(ground).backgroundColor;
+            while (paint().match(/, 0\\)$/)) ground = ground.parentElement;
+            return [getComputedStyle(element).color, paint()];
+        }"""
+    )
+
+    def luminance(colour):
+        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted([luminance(ink), luminance(ground)])
+    return (high + 0.05) / (low + 0.05)

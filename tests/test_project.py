@@ -1,0 +1,175 @@
+"""The project as a whole: what imports what, what ships, and that the README tells the truth."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from lab.course import PARTS, UNITS
+from lab.model import Checkpoint, shipped
+from lab.parts import from_package
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("lab", "solutions", "autograder")
+MAY_IMPORT = {
+    "lab": {"lab"},
+    "solutions": {"lab", "solutions"},
+    "autograder": {"lab", "autograder"},
+    "app.py": {"lab", "autograder"},
+}
+
+
+def python_files(place):
+    path = ROOT / place
+    return [path] if path.suffix == ".py" else sorted(path.rglob("*.py"))
+
+
+@pytest.mark.parametrize("place", MAY_IMPORT)
+def test_imports_point_one_way(place):
+    """lab knows neither solutions nor autograder; autograder does not know solutions."""
+    for file in python_files(place):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            else:
+                continue
+            ours = {name.split(".")[0] for name in names} & set(PACKAGES)
+            assert ours <= MAY_IMPORT[place], f"{file.relative_to(ROOT)} imports {ours}"
+
+
+def test_gradio_is_the_page_s_alone():
+    """Training and translating from the shell do not wait for a web server's imports."""
+    code = "import sys, lab.cli, lab.training, lab.translation; print('gradio' in sys.modules)"
+
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+def test_import_lab_is_light():
+    """The package itself loads nothing, not even torch."""
+    code = "import sys, lab, lab.cli; print('torch' in sys.modules)"
+
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+def test_every_part_has_a_unit_and_a_reference():
+    """The syllabus lists each part of the contract once, and solutions/ has it in that module."""
+    assert len(PARTS) == sum(len(unit.parts) for unit in UNITS) == 31
+    for part, implementation in from_package("solutions").items():
+        assert implementation.__module__ == f"solutions.{PARTS[part].module}"
+
+
+def test_every_reference_is_marked_as_a_solution_cell():
+    """The cell headers from which notebooks are built name exactly the unit's parts."""
+    for unit in UNITS:
+        text = (ROOT / "solutions" / f"{unit.module}.py").read_text("utf-8")
+        assert tuple(re.findall(r'^# %% solution="(\w+)"$', text, re.M)) == unit.parts
+
+
+def test_every_module_stands_in_the_readme_s_tree():
+    """A reader finds each file in the tree, and no file there is missing."""
+    tree = re.search(r"```text\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)[1]
+    named = {line.split()[0] for line in tree.splitlines() if line.strip()}
+    modules = {
+        file.name
+        for place in MAY_IMPORT
+        for file in python_files(place)
+        if not file.name.startswith("__")
+    }
+
+    assert modules <= named
+    for name in named:
+        assert list(ROOT.rglob(name.rstrip("/"))), f"README names {name}, which is not there"
+
+
+def test_every_dependency_has_its_reason_beside_it():
+    """A line of pyproject.toml that names a package says what it is for."""
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    project = tomllib.loads(text)["project"]
+    wanted = [*project["dependencies"]]
+    for extra in project["optional-dependencies"].values():
+        wanted += extra
+    for dependency in wanted:
+        line = next(line for line in text.splitlines() if f'"{dependency}"' in line)
+        assert re.search(r'",\s+# \w+', line), dependency
+
+
+def test_every_dependency_is_pinned_as_tested():
+    """constraints.txt holds one exact version for each direct dependency."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    names = {re.match(r"[\w-]+", dependency)[0].lower() for dependency in wanted}
+    pins = re.findall(r"^([\w-]+)==[\d.]+$", (ROOT / "constraints.txt").read_text("utf-8"), re.M)
+
+    assert names <= {pin.lower() for pin in pins}
+
+
+@pytest.mark.parametrize("pair", ["en-de", "en-zh"])
+def test_shipped_checkpoint_is_complete_and_small(pair):
+    """Weights under 12 MB, no pickle, and a card that says where they come from."""
+    folder = shipped()[pair]
+    files = {path.name for path in folder.iterdir()}
+    card = (folder / "card.md").read_text("utf-8")
+
+    assert files == {
+        "model.safetensors",
+        "tokenizer.json",
+        "config.json",
+        "history.json",
+        "curve.png",
+        "card.md",
+    }
+    assert (folder / "model.safetensors").stat().st_size <= 12_000_000
+    for heading in ("Data", "Licence", "How it was trained", "Scores", "Limits"):
+        assert f"## {heading}" in card
+    assert re.search(r"lab train --data .* --seed \d+", card.replace("\\\n", " "))
+    assert "nrefs:" in card  # sacreBLEU's signature
+
+
+@pytest.mark.parametrize("pair", ["en-de", "en-zh"])
+def test_shipped_model_translates_what_it_was_trained_for(pair):
+    """A sentence of the training domain comes out as a person would accept it."""
+    from lab.translation import translate
+
+    accepted = {
+        "en-de": ("A man is standing.", {"Ein Mann steht.", "Ein Mann steht da."}),
+        "en-zh": ("I don't know.", {"我不知道。"}),
+    }
+    sentence, good = accepted[pair]
+
+    assert translate(Checkpoint.load(shipped()[pair]), [sentence])[0].text in good
+
+
+def test_nbgrader_reads_its_settings():
+    """The course's configuration is one nbgrader accepts, and keeps answers out of releases."""
+    code = (
+        "import sys; sys.modules['rfc3987_syntax'] = None\n"  # two seconds of grammars nobody needs
+        "from traitlets.config.loader import PyFileConfigLoader\n"
+        "config = PyFileConfigLoader('nbgrader_config.py').load_config()\n"
+        "from nbgrader.coursedir import CourseDirectory\n"
+        "import json; course = CourseDirectory(config=config)\n"
+        "print(json.dumps([course.course_id, course.ignore]))"
+    )
+
+    said = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
+    course_id, ignored = json.loads(said.splitlines()[-1])
+    assert course_id == "attention-lab"
+    assert "*.py" in ignored
+
+
+def test_the_project_speaks_only_of_itself():
+    """No path of somebody's machine, no host of a package registry."""
+    telling = re.compile(r"(?<![\w.])/(work|root|home|tmp)/\w|pypi\.org|files\.pythonhosted|/opt/")
+    tracked = subprocess.check_output(["git", "ls-files"], text=True, cwd=ROOT).splitlines()
+    for name in tracked:
+        path = ROOT / name
+        if path.suffix in {".png", ".safetensors"} or path == Path(__file__):
+            continue
+        found = telling.search(path.read_text("utf-8"))
+        assert not found, f"{name}: {found[0]}"

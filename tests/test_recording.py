@@ -1,0 +1,148 @@
+"""Recording: every attention weight of a run, and nothing else about the run changed."""
+
+import pytest
+import torch
+from oracle import ask, hidden
+from torch import nn
+from torch.testing import assert_close
+
+from lab.model import Config, build
+from lab.recording import KINDS, record
+
+# All different, so that no axis and no kind can be taken for another
+B, H, T, S, V, LAYERS, PAD = 5, 3, 4, 7, 11, 2, 0
+CONFIG = Config(V, d_model=18, n_heads=H, n_layers=LAYERS, d_ff=8, dropout=0.0, pad_id=PAD)
+SHAPES = {
+    "encoder": (LAYERS, B, H, S, S),
+    "decoder": (LAYERS, B, H, T, T),
+    "cross": (LAYERS, B, H, T, S),
+}
+
+
+@pytest.fixture
+def model(work, draw):
+    return draw.fill(build(CONFIG))
+
+
+@pytest.fixture
+def sentences(draw):
+    return draw.sentences(B, S, PAD, V), draw.sentences(B, T, PAD, V)
+
+
+def attentions(model, kind):
+    side, name = KINDS[kind]
+    return [getattr(layer, name) for layer in getattr(model, side).layers]
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_weights_are_those_torch_finds(model, sentences, kind):
+    """Layer by layer: nn.MultiheadAttention, asked what each attention module was asked."""
+    asked = {}
+    for attention in attentions(model, kind):
+        attention.register_forward_pre_hook(lambda module, inputs: asked.update({module: inputs}))
+
+    with record(model) as attention_of:
+        model(*sentences)
+
+    torchs = nn.MultiheadAttention(CONFIG.d_model, H, batch_first=True, dtype=torch.float64)
+    expected = []
+    for attention in attentions(model, kind):
+        *query_key_value, mask = asked[attention]
+        hide = hidden(mask, *SHAPES[kind][1:])
+        answer = ask(
+            torchs, attention, *query_key_value, attn_mask=hide, average_attn_weights=False
+        )
+        expected.append(answer[1])
+    assert attention_of[kind].shape == SHAPES[kind]
+    assert not attention_of[kind].requires_grad
+    assert_close(attention_of[kind], torch.stack(expected).detach())
+
+
+def test_weights_obey_the_masks(model, sentences):
+    """No weight on padding, none on the future, and all of every row on what is left."""
+    src, tgt = sentences
+
+    with record(model) as attention:
+        model(src, tgt)
+
+    assert not attention["encoder"].masked_select((src == PAD)[:, None, None, :]).any()
+    assert not attention["cross"].masked_select((src == PAD)[:, None, None, :]).any()
+    assert not attention["decoder"].triu(1).any()
+    for kind in KINDS:
+        sums = attention[kind].sum(-1)
+        assert_close(sums, torch.ones_like(sums))
+
+
+def test_recording_changes_no_result(model, sentences):
+    """Logits and gradients are the same to the last bit."""
+
+    def run():
+        logits = model(*sentences)
+        gradients = torch.autograd.grad(logits.square().sum(), list(model.parameters()))
+        return [logits, *gradients]
+
+    before = run()
+    with record(model):
+        during = run()
+
+    assert all(torch.equal(a, b) for a, b in zip(before, during, strict=True))
+
+
+def test_every_call_is_kept(model, sentences):
+    """Writing token by token leaves one recording per step, the last one at hand."""
+    src, tgt = sentences
+
+    with record(model) as attention:
+        memory = model.encode(src)
+        for length in range(1, T + 1):
+            model.decode(tgt[:, :length], memory, src)
+
+    assert len(attention.calls("encoder")) == 1
+    assert [weights.shape[-2:] for weights in attention.calls("cross")] == [
+        (length, S) for length in range(1, T + 1)
+    ]
+    assert torch.equal(attention["decoder"], attention.calls("decoder")[-1])
+
+
+def test_recordings_do_not_see_each_other(model, sentences):
+    """An inner block records its own calls, the outer one all of them."""
+    with record(model) as outer:
+        with record(model) as inner:
+            model(*sentences)
+        model(*sentences)
+
+    assert len(inner.calls("cross")) == 1
+    assert len(outer.calls("cross")) == 2
+
+
+def hooks(model):
+    return [hook for module in model.modules() for hook in module._forward_hooks]
+
+
+def test_hooks_go_with_the_block(model, sentences):
+    """Also when the block fails, and when there is nothing to record."""
+    with record(model) as attention:
+        assert len(hooks(model)) == 3 * LAYERS
+    assert not hooks(model)
+    model(*sentences)
+    assert not attention.calls("cross")
+
+    with pytest.raises(ZeroDivisionError), record(model):
+        raise ZeroDivisionError
+    assert not hooks(model)
+
+    del model.decoder.layers[-1].cross_attention
+    with pytest.raises(AttributeError, match="cross_attention"), record(model):
+        pass
+    assert not hooks(model)
+
+
+def test_asking_for_what_is_not_there(model):
+    """A wrong kind names the right ones; a kind without calls says to run the model."""
+    with record(model) as attention:
+        pass
+
+    with pytest.raises(KeyError, match="'self': choose from encoder, decoder, cross"):
+        attention["self"]
+    with pytest.raises(LookupError, match="no cross attention was recorded: run the model"):
+        attention["cross"]
