@@ -7,6 +7,7 @@ import struct
 from contextlib import contextmanager
 
 import pytest
+import torch
 
 from lab.model import Checkpoint, shipped
 from lab.page.translate import EXAMPLES
@@ -168,7 +169,7 @@ def test_a_picture_of_the_grid_becomes_the_large_one(page):
 
 
 def test_pixels_of_the_heat_map_follow_the_weights(page):
-    """The brightest thumbnail pixel of a row is its largest weight."""
+    """The brightest thumbnail pixel of a row is its largest weight, to the colours' precision."""
     found = translate(Checkpoint.load(shipped()["en-de"]), [EXAMPLES["en-de"][0]], attention=True)[
         0
     ]
@@ -182,7 +183,8 @@ def test_pixels_of_the_heat_map_follow_the_weights(page):
         })"""
     )
 
-    assert brightest == weights.argmax(-1).tolist()
+    shown = weights[range(len(brightest)), brightest]
+    torch.testing.assert_close(shown, weights.amax(-1), atol=0.02, rtol=0)
 
 
 def test_numbers_are_saved_as_csv(page):
