@@ -21,7 +21,7 @@ format: .venv/dev.done
 	$(BIN)/ruff format .
 
 benchmarks: .venv/dev.done
-	$(BIN)/python benchmarks/speed.py
+	$$(command -v taskset >/dev/null && echo taskset -c 0) $(BIN)/python benchmarks/speed.py
 
 clean:
 	rm -rf .venv build

@@ -30,7 +30,7 @@ PAD, BOS, EOS = 0, 1, 2
 
 
 class TorchTransformer(nn.Module):
-    """torch.nn.Transformer with the same embedding, positions and output as ours."""
+    """torch.nn.Transformer with our weights, and dropout where the paper has it and nowhere else."""
 
     def __init__(self, ours: nn.Module):
         super().__init__()
@@ -43,6 +43,28 @@ class TorchTransformer(nn.Module):
             CONFIG.dropout, batch_first=True,
         )  # fmt: skip
         self.body.encoder.norm = self.body.decoder.norm = None  # post-norm layers end in a norm
+        for theirs, mine in zip(self.body.encoder.layers, ours.encoder.layers, strict=True):
+            self.copy(theirs, mine, self_attn=mine.self_attention)
+        for theirs, mine in zip(self.body.decoder.layers, ours.decoder.layers, strict=True):
+            attentions = dict(self_attn=mine.self_attention, multihead_attn=mine.cross_attention)
+            self.copy(theirs, mine, **attentions)
+
+    @staticmethod
+    @torch.no_grad()
+    def copy(theirs: nn.Module, mine: nn.Module, **attentions: nn.Module) -> None:
+        theirs.dropout.p = 0.0  # inside the feed-forward layer
+        for number in range(1, 2 + len(attentions)):
+            norm = getattr(mine, f"add_norm{number}").norm
+            getattr(theirs, f"norm{number}").load_state_dict(norm.state_dict())
+        theirs.linear1.load_state_dict(mine.feed_forward.linear1.state_dict())
+        theirs.linear2.load_state_dict(mine.feed_forward.linear2.state_dict())
+        for name, attention in attentions.items():
+            projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+            copy = getattr(theirs, name)
+            copy.dropout = 0.0  # on the attention weights
+            copy.in_proj_weight.copy_(torch.cat([p.weight for p in projections]))
+            copy.in_proj_bias.copy_(torch.cat([p.bias for p in projections]))
+            copy.out_proj.load_state_dict(attention.out_proj.state_dict())
 
     def forward(self, src: torch.Tensor, tgt: torch.Tensor) -> torch.Tensor:
         x = self.body(
@@ -89,8 +111,10 @@ def training(rounds: int = 7) -> None:
     with parts.using(explicit_parts):
         explicit = build(CONFIG)
     explicit.load_state_dict(stock.state_dict())
+    theirs = TorchTransformer(stock).eval()
+    torch.testing.assert_close(theirs(src, tgt), stock.eval()(src, tgt), atol=1e-3, rtol=0)
     models = {
-        "torch.nn.Transformer": TorchTransformer(stock),
+        "torch.nn.Transformer": theirs,
         "stock parts": stock,
         "explicit parts (solutions/)": explicit,
     }

@@ -33,37 +33,67 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
 }  # fmt: skip
 
+OF_PRESET = " Default: see --data."
+
 Pair = Annotated[str, typer.Option(help="A shipped model: en-de, en-zh.")]
 CheckpointFolder = Annotated[
     Path | None, typer.Option("--checkpoint", help="A folder written by `lab train`.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+MAX_LEN = 80
+MaxLen = Annotated[int, typer.Option(min=2, help="Tokens after which a translation is cut off.")]
 Beam = Annotated[int, typer.Option(min=1, max=64, help="Hypotheses kept; 1 is greedy.")]
 
 
 @app.command()
 def train(
-    data: Annotated[str, typer.Option(help="toy, a folder (train.en, train.de …) or a .tsv file.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="toy (small and quick), a folder (train.en, train.de …) or a .tsv file; "
+            "the sizes and the recipe follow from it where they are not given."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the checkpoint; a run found there goes on.")],
     source: Annotated[str, typer.Option(help="Language code of the source.")] = "en",
     target: Annotated[str, typer.Option(help="Language code of the target.")] = "de",
     device: Device = "auto",
-    steps: Annotated[int | None, typer.Option(min=1)] = None,
-    batch_tokens: Annotated[int | None, typer.Option(min=1)] = None,
-    learning_rate: Annotated[float | None, typer.Option(min=0)] = None,
-    warmup: Annotated[int | None, typer.Option(min=0)] = None,
-    dropout: Annotated[float, typer.Option(min=0, max=0.9)] = 0.1,
-    smoothing: Annotated[float, typer.Option(min=0, max=0.9)] = 0.1,
-    averaging: Annotated[float | None, typer.Option(min=0, max=1)] = None,
-    vocab_size: Annotated[int | None, typer.Option(min=300)] = None,
-    d_model: Annotated[int | None, typer.Option(min=2)] = None,
-    n_heads: Annotated[int, typer.Option(min=1)] = 4,
-    n_layers: Annotated[int | None, typer.Option(min=1)] = None,
-    d_ff: Annotated[int | None, typer.Option(min=1)] = None,
-    max_len: Annotated[int | None, typer.Option(min=2)] = None,
-    validate_every: Annotated[int | None, typer.Option(min=1, help="Steps between saves.")] = None,
-    seed: int = 0,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Updates." + OF_PRESET)] = None,
+    batch_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Padded tokens of a batch's longer side." + OF_PRESET)
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0, help="At its peak; then linear to 0." + OF_PRESET)
+    ] = None,
+    warmup: Annotated[
+        int | None, typer.Option(min=0, help="Updates up to the peak." + OF_PRESET)
+    ] = None,
+    dropout: Annotated[float, typer.Option(min=0, max=0.9, help="After each sub-layer.")] = 0.1,
+    smoothing: Annotated[float, typer.Option(min=0, max=0.9, help="Of the labels.")] = 0.1,
+    averaging: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Decay of the mean weights." + OF_PRESET)
+    ] = None,
+    vocab_size: Annotated[
+        int | None, typer.Option(min=300, help="Pieces of both languages." + OF_PRESET)
+    ] = None,
+    d_model: Annotated[
+        int | None, typer.Option(min=2, help="Width of a token." + OF_PRESET)
+    ] = None,
+    n_heads: Annotated[int, typer.Option(min=1, help="Attention heads.")] = 4,
+    n_layers: Annotated[
+        int | None, typer.Option(min=1, help="Of the encoder, and of the decoder." + OF_PRESET)
+    ] = None,
+    d_ff: Annotated[
+        int | None, typer.Option(min=1, help="Width of the feed-forward layer." + OF_PRESET)
+    ] = None,
+    max_len: Annotated[
+        int | None, typer.Option(min=2, help="Tokens of the longest sentence." + OF_PRESET)
+    ] = None,
+    validate_every: Annotated[
+        int | None, typer.Option(min=1, help="Updates between saves." + OF_PRESET)
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides every random choice.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all if unset.")] = None,
 ) -> None:
     """Train a Transformer. Stop with Ctrl-C; the same command goes on from the last save.
 
@@ -78,43 +108,42 @@ def train(
 
     if threads:
         torch.set_num_threads(threads)
-    given = {name: value for name, value in locals().items() if value is not None}
+    given: dict[str, Any] = dict(
+        steps=steps, batch_tokens=batch_tokens, learning_rate=learning_rate, warmup=warmup,
+        averaging=averaging, vocab_size=vocab_size, d_model=d_model, n_layers=n_layers, d_ff=d_ff,
+        max_len=max_len, validate_every=validate_every,
+    )  # fmt: skip
     preset = PRESETS["toy" if data == "toy" else "files"]
-    chosen = {name: given.get(name, value) for name, value in preset.items()}
-    sizes = {name: chosen[name] for name in ("d_model", "n_layers", "d_ff", "max_len")}
-    recipe = training.Recipe(
-        **{name: chosen[name] for name in chosen.keys() - sizes.keys() - {"vocab_size"}},
-        smoothing=smoothing,
-        seed=seed,
-    )
-    place = pick_device(device)
-    with training.world(place) as world:
-        if place.type == "cuda" and world.size > 1:
-            place = torch.device("cuda", world.rank % torch.cuda.device_count())
+    chosen = preset | {name: value for name, value in given.items() if value is not None}
+    sizes = {name: chosen.pop(name) for name in ("d_model", "n_layers", "d_ff", "max_len")}
+    sizes |= dict(n_heads=n_heads, dropout=dropout)
+    pieces = chosen.pop("vocab_size")
+    recipe = training.Recipe(**chosen, smoothing=smoothing, seed=seed)
+    on = pick_device(device)
+    with training.world(on) as world:
+        if on.type == "cuda" and world.size > 1:
+            on = torch.device("cuda", world.local_rank)
         corpus = corpora.load(data, source, target)
-        checkpoint = training.prepare(
-            corpus, source, target, chosen["vocab_size"], out,
-            dropout=dropout, n_heads=n_heads, **sizes,
-        )  # fmt: skip
-        checkpoint.model.to(place)
+        checkpoint = training.prepare(corpus, source, target, pieces, out, **sizes)
+        checkpoint.model.to(on)
         if world.is_first:
             counts = ", ".join(f"{len(pairs):,} {name}" for name, pairs in corpus.splits.items())
             _say(f"{counts} pairs; {describe(checkpoint.model)}")
             if corpus.dropped:
                 _say(f"left out of training, being held out: {corpus.dropped} pairs")
-        with _bar(recipe.steps, quiet=not world.is_first) as bar:
+        with _Bar(recipe.steps, quiet=not world.is_first) as bar:
 
             def report(progress: training.Progress) -> None:
                 bar(progress)
                 if progress.validation:
                     learning_curve(out / "history.json", out / "curve.png")
 
-            training.train(checkpoint, corpus, recipe, out, place, report, world)
+            training.train(checkpoint, corpus, recipe, out, on, report, world)
         if world.is_first:
             _say(f"kept in {out}: the weights with the best validation chrF; curve.png")
 
 
-class _bar:
+class _Bar:
     """A progress bar with loss, tokens per second and time left; one line a validation."""
 
     def __init__(self, steps: int, quiet: bool):
@@ -163,23 +192,23 @@ def translate(
     pair: Pair = "en-de",
     checkpoint: CheckpointFolder = None,
     beam: Beam = 1,
+    max_len: MaxLen = MAX_LEN,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     device: Device = "cpu",
 ) -> None:
     """Translate sentences with a shipped model or your own."""
+    from lab.translation import Search, Translation
     from lab.translation import translate as run
 
     loaded = _load(pair, checkpoint, device)
     lines = sentences or [line.rstrip("\r\n") for line in sys.stdin]
     wanted = [line for line in lines if line.strip()]  # an empty line stays empty
-    found = iter(run(loaded, wanted, beam_size=beam))
+    search = Search.with_beam(beam)
+    found = iter(run(loaded, wanted, search, explain=as_json, max_len=max_len))
     for line in lines:
-        if not line.strip():
-            print(json.dumps({"source": line, "text": ""}) if as_json else "")
-            continue
-        translation = next(found)
+        translation = next(found) if line.strip() else Translation(line, "", [], [], ended=True)
         if as_json:
-            said = {k: v for k, v in asdict(translation).items() if k != "attention"}
+            said = {k: v for k, v in vars(translation).items() if k != "attention"}
             print(json.dumps(said, ensure_ascii=False))
         else:
             print(translation.text)
@@ -192,8 +221,9 @@ def evaluate(
     pair: Pair = "en-de",
     checkpoint: CheckpointFolder = None,
     beam: Beam = 1,
+    max_len: MaxLen = MAX_LEN,
     device: Device = "cpu",
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """BLEU and chrF on a split, with their signatures."""
     from lab import data as corpora
@@ -201,11 +231,15 @@ def evaluate(
 
     loaded = _load(pair, checkpoint, device)
     pairs = corpora.load(data, loaded.source, loaded.target)[split]
-    scores = run(loaded, pairs, beam_size=beam)
+    scores = run(loaded, pairs, beam_size=beam, max_len=max_len)
     if as_json:
         print(json.dumps(asdict(scores)))
         return
-    print(f"{loaded.pair} on {split}, {len(pairs):,} pairs, beam {beam}")
+    sentences = len({pair.source for pair in pairs})
+    print(
+        f"{loaded.pair} on {split}, beam {beam}: {sentences:,} sentences, "
+        f"{len(pairs):,} accepted translations"
+    )
     print(f"BLEU  {scores.bleu:.1f}  {scores.bleu_signature}")
     print(f"chrF  {scores.chrf:.1f}  {scores.chrf_signature}")
     print(f"exact {scores.exact:.1%}")

@@ -92,7 +92,7 @@ def read_folder(folder: Path, source: str, target: str) -> Corpus:
 
 def read_moses(source: Path, target: Path) -> list[Pair]:
     """Pairs from two files with the same number of lines."""
-    sources, targets = list(_lines(source)), list(_lines(target))
+    sources, targets = ([line.strip() for line in _lines(side)] for side in (source, target))
     if len(sources) != len(targets):
         raise DataError(
             f"{source} has {len(sources)} lines and {target} has {len(targets)}: "
@@ -119,11 +119,11 @@ def _lines(path: Path) -> Iterator[str]:
     number = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            while line := file.readline(MAX_LINE + 1):
+            while line := file.readline(MAX_LINE + 3):  # the limit, a line end, and one too many
                 number += 1
-                if len(line) > MAX_LINE:
+                if len(line.rstrip(b"\r\n")) > MAX_LINE:
                     raise DataError(f"{path}, line {number}: longer than {MAX_LINE:,} bytes")
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}, line {number}: not UTF-8 ({error.reason})") from error
     except (OSError, EOFError, zlib.error) as error:  # the last two from a broken .gz
@@ -209,15 +209,15 @@ ENDINGS = {
 }
 
 
-def toy_pair(chance: random.Random) -> Pair:
+def toy_pair(rng: random.Random) -> Pair:
     """One sentence: "Today the old man must see a red bird." and its German, the verb at its end:
     "Heute muss der alte Mann einen roten Vogel sehen."
     """
-    subject, object_ = _noun_phrase(chance, "subject"), _noun_phrase(chance, "object")
-    modal, verb = chance.choice(list(MODALS)), chance.choice(list(VERBS))
+    subject, object_ = _noun_phrase(rng, "subject"), _noun_phrase(rng, "object")
+    modal, verb = rng.choice(list(MODALS)), rng.choice(list(VERBS))
     english = f"{subject.source} {modal} {verb} {object_.source}."
-    if chance.random() < 0.5:
-        adverb = chance.choice(list(ADVERBS))
+    if rng.random() < 0.5:
+        adverb = rng.choice(list(ADVERBS))
         german = f"{ADVERBS[adverb]} {MODALS[modal]} {subject.target}"
         english = f"{adverb} {english}"
     else:
@@ -226,9 +226,9 @@ def toy_pair(chance: random.Random) -> Pair:
     return Pair(*(sentence[0].upper() + sentence[1:] for sentence in (english, german)))
 
 
-def _noun_phrase(chance: random.Random, case: str) -> Pair:
-    article, noun = chance.choice(list(ARTICLES)), chance.choice(NOUNS)
-    chosen = chance.sample(list(ADJECTIVES), chance.choice([0, 1, 1, 2]))
+def _noun_phrase(rng: random.Random, case: str) -> Pair:
+    article, noun = rng.choice(list(ARTICLES)), rng.choice(NOUNS)
+    chosen = rng.sample(list(ADJECTIVES), rng.choice([0, 1, 1, 2]))
     ending = ENDINGS[article][case][noun.gender]
     first = chosen[0] if chosen else noun.english
     english_article = "an" if article == "a" and first[0] in "aeiou" else article
@@ -239,9 +239,9 @@ def _noun_phrase(chance: random.Random, case: str) -> Pair:
 
 def toy(seed: int = 0) -> Iterator[Pair]:
     """Sentence pairs without end."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     while True:
-        yield toy_pair(chance)
+        yield toy_pair(rng)
 
 
 def toy_corpus(size: int = 12_000, seed: int = 0) -> Corpus:
@@ -259,13 +259,13 @@ class Batch(NamedTuple):
 
 
 def batches(
-    lengths: Sequence[tuple[int, int]], batch_tokens: int, chance: random.Random
+    lengths: Sequence[tuple[int, int]], batch_tokens: int, rng: random.Random
 ) -> list[list[int]]:
     """Pairs of like length together, each batch at most batch_tokens of padded source or target.
 
     `lengths` are (source, target) token counts; the answer is lists of indices, in random order.
     """
-    order = sorted(range(len(lengths)), key=lambda i: (*lengths[i][::-1], chance.random()))
+    order = sorted(range(len(lengths)), key=lambda i: (*lengths[i][::-1], rng.random()))
     found: list[list[int]] = [[]]
     widest = 0
     for i in order:
@@ -274,5 +274,5 @@ def batches(
             found.append([])
             widest = max(lengths[i])
         found[-1].append(i)
-    chance.shuffle(found)
+    rng.shuffle(found)
     return found

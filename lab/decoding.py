@@ -4,8 +4,9 @@ The functions of lesson 11, with their names and arguments, give token for token
 plain functions give. Faster, because each step feeds one new token: the keys and values of earlier
 ones are kept (the KV cache), those of the source are computed once.
 
-The cache takes the weights of the contract's attention modules and does their arithmetic itself.
-With `cache=False`, or a model not made of the contract's modules, every step runs `model.decode`.
+The cache takes the weights of the contract's modules and does their arithmetic itself. Unasked, it
+serves only a model of stock parts; with `cache=True`, any model of the contract's modules. All
+others run `model.decode` at every step: somebody's own part must show what it does.
 """
 
 import math
@@ -18,6 +19,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from lab import parts
+
 
 def greedy_decode(
     model: Any,
@@ -26,7 +29,7 @@ def greedy_decode(
     eos_id: int,
     max_len: int = 64,
     *,
-    cache: bool = True,
+    cache: bool | None = None,
 ) -> Int[Tensor, "B T"]:
     """The most probable next token at every step, until every sentence has ended.
 
@@ -46,7 +49,7 @@ def sample_decode(
     top_p: float | None = None,
     generator: torch.Generator | None = None,
     *,
-    cache: bool = True,
+    cache: bool | None = None,
 ) -> Int[Tensor, "B T"]:
     """As greedy_decode, each token drawn by its probability; temperature 0 is greedy."""
     _check_sampling(temperature, top_k, top_p)
@@ -69,7 +72,7 @@ def beam_search(
     max_len: int = 64,
     length_penalty: float = 0.6,
     *,
-    cache: bool = True,
+    cache: bool | None = None,
 ) -> list[tuple[list[int], float]]:
     """The beam_size best sentences found for one source, best first, each with its score."""
     return beam_decode(model, src, bos_id, eos_id, beam_size, max_len, length_penalty, cache=cache)[
@@ -86,7 +89,7 @@ def beam_decode(
     max_len: int = 64,
     length_penalty: float = 0.6,
     *,
-    cache: bool = True,
+    cache: bool | None = None,
 ) -> list[list[tuple[list[int], float]]]:
     """beam_search for a batch: all hypotheses of all sentences take each step together.
 
@@ -171,7 +174,7 @@ def _write(
     bos_id: int,
     eos_id: int,
     max_len: int,
-    cache: bool,
+    cache: bool | None,
     choose: Callable[[Float[Tensor, "B V"]], Int[Tensor, " B"]],
 ) -> Int[Tensor, "B T"]:
     with inference(model):
@@ -215,10 +218,11 @@ class Steps(Protocol):
     def select(self, rows: Int[Tensor, " rows"]) -> None: ...
 
 
-def _steps(model: Any, src: Int[Tensor, "B S"], max_len: int, cache: bool) -> Steps:
+def _steps(model: Any, src: Int[Tensor, "B S"], max_len: int, cache: bool | None) -> Steps:
     if max_len < 1:
         raise ValueError(f"max_len={max_len}: a sentence has at least its first token")
-    if cache and _is_made_of_parts(model):
+    wanted = parts.are_stock(model) if cache is None else cache
+    if wanted and _is_made_of_parts(model):
         return CachedSteps(model, src)
     return PlainSteps(model, src)
 

@@ -15,6 +15,7 @@ from lab.files import replacing
 from lab.tokens import Tokenizer
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
+WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Checkpoint:
     config: Config
     source: str  # language codes: "en"
     target: str
+    examples: tuple[str, ...] = ()  # source sentences of its kind, to try it on
 
     @property
     def pair(self) -> str:
@@ -68,11 +70,18 @@ class Checkpoint:
         """Write model.safetensors, tokenizer.json and config.json, each whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
         self.tokenizer.save(folder / "tokenizer.json")
-        about = {"source": self.source, "target": self.target, "model": asdict(self.config)}
+        about = {
+            "source": self.source,
+            "target": self.target,
+            "examples": self.examples,
+            "model": asdict(self.config),
+        }
         with replacing(folder / "config.json") as path:
-            path.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+            path.write_text(
+                json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
         weights = {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}
-        with replacing(folder / "model.safetensors") as path:
+        with replacing(folder / WEIGHTS) as path:
             save_file(weights, path)
 
     @classmethod
@@ -81,7 +90,7 @@ class Checkpoint:
         folder = Path(folder)
         missing = [
             name
-            for name in ("config.json", "tokenizer.json", "model.safetensors")
+            for name in ("config.json", "tokenizer.json", WEIGHTS)
             if not (folder / name).is_file()
         ]
         if missing:
@@ -91,16 +100,17 @@ class Checkpoint:
             known = {field.name for field in fields(Config)}
             config = Config(**{k: v for k, v in about["model"].items() if k in known})
             model = build(config)
-            model.load_state_dict(load_file(folder / "model.safetensors"))
+            model.load_state_dict(load_file(folder / WEIGHTS))
             tokenizer = Tokenizer.load(folder / "tokenizer.json")
-            source, target = about["source"], about["target"]
+            source, target = str(about["source"]), str(about["target"])
+            examples = tuple(map(str, about.get("examples", ())))
         except KeyError as error:
             raise CheckpointError(f"{folder / 'config.json'} has no {error}") from error
         except (
             ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError, SafetensorError
         ) as error:  # fmt: skip
             raise CheckpointError(f"{folder} does not load: {error}") from error
-        return cls(model.to(device).eval(), tokenizer, config, source, target)
+        return cls(model.to(device).eval(), tokenizer, config, source, target, examples)
 
 
 class CheckpointError(ValueError):

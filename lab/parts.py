@@ -17,6 +17,8 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
 
+from torch import nn
+
 from lab.course import PARTS, UNITS
 
 _chosen: ContextVar[Mapping[str, Callable[..., Any]]] = ContextVar(
@@ -41,6 +43,19 @@ def using(implementations: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
         yield
     finally:
         _chosen.reset(token)
+
+
+def chosen(part: str) -> bool:
+    """Whether `using` has put another implementation in the place of stock's."""
+    return part in _chosen.get()
+
+
+def are_stock(model: Any) -> bool:
+    """Whether nothing but PyTorch's and stock's own code runs when this model does."""
+    if _chosen.get() or not isinstance(model, nn.Module):
+        return False
+    homes = {type(module).__module__ for module in model.modules()}
+    return all(home == "lab.stock" or home.startswith("torch.") for home in homes)
 
 
 def from_package(package: str) -> dict[str, Callable[..., Any]]:

@@ -41,6 +41,8 @@ def scaled_dot_product_attention(
 ) -> tuple[Float[Tensor, "*heads T Dv"], Float[Tensor, "*heads T S"]]:
     """Torch's fused attention. It keeps its weights to itself, so it is asked for the mean of the
     identity's rows: those means are the weights."""
+    if mask is not None:
+        mask = mask.expand(*query.shape[:-1], key.size(-2))
     weights = F.scaled_dot_product_attention(query, key, _identity(key), attn_mask=mask)
     return weights @ value, weights
 
@@ -106,7 +108,7 @@ class MultiHeadAttention(nn.Module):
 
     def __init__(self, d_model: int, n_heads: int):
         super().__init__()
-        if d_model % n_heads:
+        if n_heads < 1 or d_model % n_heads:
             divisors = [n for n in range(1, d_model + 1) if d_model % n == 0]
             raise ValueError(
                 f"d_model={d_model} does not split into n_heads={n_heads} equal heads: "
@@ -432,8 +434,10 @@ def train_step(
 ) -> float:
     """One update on one batch; the loss before it."""
     optimizer.zero_grad()
-    given, expected = parts.shift_target(tgt)
-    loss = parts.label_smoothing_loss(model.train()(src, given), expected, smoothing, pad_id)
+    decoder_input, expected = parts.shift_target(tgt)
+    loss = parts.label_smoothing_loss(
+        model.train()(src, decoder_input), expected, smoothing, pad_id
+    )
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), max_norm)
     optimizer.step()

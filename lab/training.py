@@ -28,10 +28,12 @@ from lab import parts
 from lab.data import TRAIN, VALID, Batch, Corpus, Pair, batches
 from lab.decoding import inference
 from lab.files import replacing
-from lab.model import Checkpoint, Config, build, initialise
+from lab.model import WEIGHTS, Checkpoint, Config, build, initialise
 from lab.scores import Scores, score
 from lab.tokens import BOS_ID, PAD_ID, Tokenizer, pad
-from lab.translation import translate
+from lab.translation import MAX_LEN, Search, translate
+
+RESUME = "resume.safetensors"  # in a run's folder: all that it takes to go on
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class World:
 
     rank: int = 0
     size: int = 1
+    local_rank: int = 0  # on this machine: which of its GPUs
 
     @property
     def is_first(self) -> bool:
@@ -90,7 +93,7 @@ def world(device: torch.device) -> Iterator[World]:
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield World(dist.get_rank(), size)
+        yield World(dist.get_rank(), size, int(os.environ.get("LOCAL_RANK", "0")))
     finally:
         dist.destroy_process_group()
 
@@ -106,8 +109,15 @@ def prepare(
     corpus: Corpus, source: str, target: str, vocab_size: int, folder: Path, **sizes: Any
 ) -> Checkpoint:
     """A model not yet trained, and a tokenizer learned from the training split and saved."""
+    if (folder / WEIGHTS).exists() and not (folder / RESUME).exists():
+        raise TrainingError(
+            f"{folder} holds a trained model and no run to go on with: choose another --out"
+        )
     texts = [text for pair in corpus[TRAIN] for text in (pair.source, pair.target)]
     tokenizer = Tokenizer.train(texts, vocab_size)
+    config = Config(vocab_size=len(tokenizer), pad_id=PAD_ID, **sizes)
+    examples = list(dict.fromkeys(pair.source for pair in corpus[VALID]))[:3]
+    checkpoint = Checkpoint(build(config), tokenizer, config, source, target, tuple(examples))
     saved = folder / "tokenizer.json"
     if not saved.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -117,8 +127,7 @@ def prepare(
             f"{folder} holds a run on other sentences or with another vocab_size: "
             "give the same to go on with it, or another --out"
         )
-    config = Config(vocab_size=len(tokenizer), pad_id=PAD_ID, **sizes)
-    return Checkpoint(build(config), tokenizer, config, source, target)
+    return checkpoint
 
 
 def train(
@@ -144,18 +153,14 @@ def train(
     run = Run(recipe, checkpoint, model, averaged, optimizer, folder)
     run.resume()
     encoded = _encode(checkpoint, corpus[TRAIN])
-    shared = DistributedDataParallel(model) if world.size > 1 else model
+    shared: nn.Module = DistributedDataParallel(model) if world.size > 1 else model
 
     seen, since = 0, time.monotonic()
     for batch in _endless(encoded, recipe, run, world):
         seen += int((batch.target != PAD_ID).sum()) * world.size
         loss = _update(shared, batch, run, device, world)
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss or its gradient is {loss} at step {run.step}, learning rate "
-                f"{learning_rate(run.step, recipe):.2g}: train with a smaller --learning-rate or a "
-                f"longer --warmup; the last good state is in {folder}"
-            )
+            raise run.diverged("the loss or its gradient")
         run.losses.append(loss)
         validation = None
         if run.step % recipe.validate_every == 0 or run.step == recipe.steps:
@@ -188,7 +193,7 @@ class Run:
         self.epoch, self.in_epoch = 0, 0  # where in the data: epoch, batches of it already used
         self.losses: list[float] = []  # since the last validation
         self.history: list[dict[str, int | float]] = []  # one entry a validation
-        self.path = folder / "resume.safetensors"
+        self.path = folder / RESUME
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -199,6 +204,8 @@ class Run:
         """Loss and scores of the averaged weights; the best so far by chrF are kept."""
         candidate = replace(self.checkpoint, model=self.averaged)
         loss = validation_loss(candidate, pairs, self.recipe.batch_tokens)
+        if not math.isfinite(loss):
+            raise self.diverged("the validation loss")
         sources = candidate.tokenizer.encode_all([pair.source for pair in pairs])
         fitting = [
             pair
@@ -223,6 +230,14 @@ class Run:
             path.write_text(json.dumps(self.history, indent=1) + "\n", encoding="utf-8")
         return entry
 
+    def diverged(self, what: str) -> TrainingError:
+        kept = f"; the best weights before are in {self.folder}" if self.history else ""
+        return TrainingError(
+            f"{what} is not a finite number at step {self.step}, learning rate "
+            f"{learning_rate(self.step, self.recipe):.2g}: train with a smaller --learning-rate or "
+            f"a longer --warmup into another --out{kept}"
+        )
+
     def save(self) -> None:
         """Everything in one file: tensors, and the rest as JSON in its header."""
         about = {
@@ -237,9 +252,10 @@ class Run:
             save_file(self._tensors(), path, metadata={"run": json.dumps(about)})
 
     def resume(self) -> None:
-        """Take up the run that `folder` holds, if it holds one with these settings."""
+        """Take up the run that `folder` holds, or leave there that one has begun."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
+            self.save()
             return
         try:
             with safe_open(self.path, framework="pt") as file:
@@ -257,6 +273,8 @@ class Run:
                 f"{self.folder} holds a run with other settings ({'; '.join(differing)}): "
                 "give the same settings to go on with it, or another --out"
             )
+        if about["step"] == 0:  # nothing learned yet; the starting weights follow from the seed
+            return
         self.step, self.epoch, self.in_epoch = about["step"], about["epoch"], about["in_epoch"]
         self.losses, self.history = about["losses"], about["history"]
         for parameter in self.model.parameters():  # so that the optimizer has its moments
@@ -288,10 +306,10 @@ def _update(model: nn.Module, batch: Batch, run: Run, device: torch.device, worl
 
     model.train()
     source, target = batch.source.to(device), batch.target.to(device)
-    given, expected = parts.shift_target(target)
+    decoder_input, expected = parts.shift_target(target)
     tokens = world.sum((expected != PAD_ID).sum())
     with _half_precision(device):
-        logits = model(source, given)
+        logits = model(source, decoder_input)
     # A process's mean, weighted by its share of the tokens: all together give the batch's mean.
     mine = (expected != PAD_ID).sum() / tokens
     loss = mine * parts.label_smoothing_loss(logits.float(), expected, recipe.smoothing, PAD_ID)
@@ -303,10 +321,10 @@ def _update(model: nn.Module, batch: Batch, run: Run, device: torch.device, worl
     if not (math.isfinite(total) and norm.isfinite()):
         return math.nan
     run.optimizer.step()
-    keep = min(recipe.averaging, run.step / (10 + run.step))  # early weights are soon forgotten
+    decay = min(recipe.averaging, run.step / (10 + run.step))  # early weights are soon forgotten
     with torch.no_grad():
         for mean, now in zip(run.averaged.parameters(), run.model.parameters(), strict=True):
-            mean.lerp_(now, 1 - keep)
+            mean.lerp_(now, 1 - decay)
     return total
 
 
@@ -356,21 +374,24 @@ def validation_loss(
         for rows in batches(lengths, batch_tokens, random.Random(0)):
             source = pad([encoded[i][0] for i in rows]).to(device)
             target = pad([encoded[i][1] for i in rows]).to(device)
-            given, expected = parts.shift_target(target)
+            decoder_input, expected = parts.shift_target(target)
             tokens = int((expected != PAD_ID).sum())
-            logits = checkpoint.model(source, given)
+            logits = checkpoint.model(source, decoder_input)
             loss = parts.label_smoothing_loss(logits, expected, 0.0, PAD_ID)
             total, count = total + loss.item() * tokens, count + tokens
     return total / count
 
 
-def evaluate(checkpoint: Checkpoint, pairs: Sequence[Pair], beam_size: int = 1) -> Scores:
+def evaluate(
+    checkpoint: Checkpoint, pairs: Sequence[Pair], beam_size: int = 1, max_len: int = MAX_LEN
+) -> Scores:
     """Translate the sources and compare with the targets; a source that stands several times is
     translated once and may agree with any of its targets."""
     references: dict[str, list[str]] = {}
     for pair in pairs:
         references.setdefault(pair.source, []).append(pair.target)
-    translations = translate(checkpoint, list(references), beam_size=beam_size)
+    search = Search.with_beam(beam_size)
+    translations = translate(checkpoint, list(references), search, max_len=max_len)
     return score(
         [translation.text for translation in translations],
         list(references.values()),

@@ -3,17 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
-from lab import decoding
+from lab import decoding, parts
 from lab.model import Checkpoint
-from lab.recording import record
+from lab.recording import KINDS, record
 from lab.tokens import BOS_ID, EOS_ID, PAD_ID, pad
 
-MAX_LEN = 80  # ids of a translation
+MAX_LEN = 80  # ids of a translation, unless asked otherwise
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Search:
     top_p: float | None = None
     seed: int = 0
 
+    @classmethod
+    def with_beam(cls, size: int) -> "Search":
+        """Beam search with this many hypotheses; one is greedy."""
+        return cls("beam", beam_size=size) if size > 1 else cls("greedy")
+
 
 @dataclass(frozen=True)
 class Translation:
@@ -37,7 +43,9 @@ class Translation:
     text: str
     source_pieces: list[str]
     target_pieces: list[str]
-    log_probability: float  # of the whole target, natural logarithm
+    ended: bool  # False when it was cut off at the greatest length
+    # Only where they were asked for:
+    log_probability: float | None = None  # of the whole target, natural logarithm
     attention: dict[str, Float[Tensor, "L H T S"]] | None = None  # by kind, see lab.recording
 
 
@@ -46,18 +54,15 @@ def translate(
     sentences: Sequence[str],
     search: Search = Search(),  # noqa: B008 (frozen)
     *,
-    beam_size: int | None = None,
+    explain: bool = False,
+    max_len: int = MAX_LEN,
     batch_size: int = 64,
-    attention: bool = False,
-    cache: bool = True,
 ) -> list[Translation]:
     """Translate sentences, those of like length together.
 
-    With `attention`, row t of the decoder's kinds is what target piece t looked at when it was
-    chosen: for "decoder" the columns are <s> and the pieces before it.
+    `explain` adds log-probability and attention. Row t of the decoder's kinds is what target piece
+    t looked at when it was chosen: for "decoder" the columns are <s> and the pieces before it.
     """
-    if beam_size is not None:
-        search = Search("beam" if beam_size > 1 else "greedy", beam_size=beam_size)
     encoded = checkpoint.tokenizer.encode_all(sentences)
     for sentence, ids in zip(sentences, encoded, strict=True):
         if len(ids) > checkpoint.config.max_len:
@@ -65,75 +70,72 @@ def translate(
                 f"a sentence of {len(ids):,} tokens is too long, the model reads at most "
                 f"{checkpoint.config.max_len:,}: split it (it begins with {sentence[:40]!r})"
             )
+    max_len = min(max_len, checkpoint.config.max_len)
     by_length = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
     found: dict[int, Translation] = {}
     for start in range(0, len(by_length), batch_size):
         rows = by_length[start : start + batch_size]
-        batch = _translate_batch(
-            checkpoint, [sentences[i] for i in rows], [encoded[i] for i in rows], search,
-            attention, cache,
-        )  # fmt: skip
-        found |= zip(rows, batch, strict=True)
+        source = pad([encoded[i] for i in rows]).to(next(checkpoint.model.parameters()).device)
+        target = _search(checkpoint.model, source, search, max_len)
+        why = _explain(checkpoint.model, source, target) if explain else [{}] * len(rows)
+        for i, ids, reasons in zip(rows, target.tolist(), why, strict=True):
+            written = ids[1 : ids.index(EOS_ID) + 1] if EOS_ID in ids else ids[1:]
+            found[i] = Translation(
+                source=sentences[i],
+                text=checkpoint.tokenizer.decode(written),
+                source_pieces=checkpoint.tokenizer.pieces(encoded[i]),
+                target_pieces=checkpoint.tokenizer.pieces(written),
+                ended=EOS_ID in ids,
+                **reasons,
+            )
     return [found[i] for i in range(len(sentences))]
 
 
-def _translate_batch(
-    checkpoint: Checkpoint,
-    sentences: list[str],
-    encoded: list[list[int]],
-    search: Search,
-    attention: bool,
-    cache: bool,
-) -> list[Translation]:
-    model, tokenizer = checkpoint.model, checkpoint.tokenizer
-    source = pad(encoded).to(next(model.parameters()).device)
-    target = _search(checkpoint, source, search, cache)
-    # One pass over the finished sentences gives every step's weights and probabilities at once.
+def _search(
+    model: nn.Module, source: Int[Tensor, "B S"], search: Search, max_len: int
+) -> Int[Tensor, "B T"]:
+    """Ids from <s> to </s>, by the decoding parts in force."""
+    if search.method == "greedy":
+        return parts.greedy_decode(model, source, BOS_ID, EOS_ID, max_len)
+    if search.method == "sample":
+        generator = torch.Generator(device=source.device).manual_seed(search.seed)
+        cuts = (search.temperature, search.top_k, search.top_p)
+        return parts.sample_decode(model, source, BOS_ID, EOS_ID, max_len, *cuts, generator)
+    if search.method == "beam":
+        settings = (BOS_ID, EOS_ID, search.beam_size, max_len, search.length_penalty)
+        if parts.chosen("beam_search"):  # the part takes one sentence, stock's a batch of them
+            hypotheses = [parts.beam_search(model, row[None], *settings) for row in source]
+        else:
+            hypotheses = decoding.beam_decode(model, source, *settings)
+        return pad([best[0][0] for best in hypotheses]).to(source.device)
+    raise ValueError(f"method {search.method!r}: choose greedy, beam or sample")
+
+
+def _explain(
+    model: nn.Module, source: Int[Tensor, "B S"], target: Int[Tensor, "B T"]
+) -> list[dict[str, Any]]:
+    """Log-probability and attention of each row, padding cut off.
+
+    One pass over the finished sentences gives the weights and probabilities of every step at once.
+    """
     with decoding.inference(model), record(model) as recorded:
         logits = model(source, target[:, :-1])
     expected = target[:, 1:]
-    log_probabilities = logits.float().log_softmax(-1).gather(-1, expected.unsqueeze(-1))
+    gains = logits.float().log_softmax(-1).gather(-1, expected.unsqueeze(-1)).squeeze(-1)
+    weights = {kind: recorded[kind].float().cpu() for kind in KINDS}
     found = []
-    for row, sentence in enumerate(sentences):
-        written = [i for i in expected[row].tolist() if i != PAD_ID]
-        read, length = len(encoded[row]), len(written)
-        sizes = {"encoder": (read, read), "decoder": (length, length), "cross": (length, read)}
+    for row in range(len(source)):
+        read = int((source[row] != PAD_ID).sum())
+        ends = (expected[row] == EOS_ID).nonzero()
+        written = int(ends[0]) + 1 if len(ends) else expected.size(1)
+        sizes = {"encoder": (read, read), "decoder": (written, written), "cross": (written, read)}
         found.append(
-            Translation(
-                source=sentence,
-                text=tokenizer.decode(written),
-                source_pieces=tokenizer.pieces(encoded[row]),
-                target_pieces=tokenizer.pieces(written),
-                log_probability=log_probabilities[row, :length].sum().item(),
-                attention={
-                    kind: recorded[kind][:, row, :, :t, :s].float().cpu()
-                    for kind, (t, s) in sizes.items()
-                }
-                if attention
-                else None,
-            )
+            {
+                "log_probability": gains[row, :written].sum().item(),
+                "attention": {k: weights[k][:, row, :, :t, :s] for k, (t, s) in sizes.items()},
+            }
         )
     return found
-
-
-def _search(checkpoint: Checkpoint, source: Tensor, search: Search, cache: bool) -> Tensor:
-    model = checkpoint.model
-    max_len = min(MAX_LEN, checkpoint.config.max_len)
-    if search.method == "greedy":
-        return decoding.greedy_decode(model, source, BOS_ID, EOS_ID, max_len, cache=cache)
-    if search.method == "beam":
-        hypotheses = decoding.beam_decode(
-            model, source, BOS_ID, EOS_ID, search.beam_size, max_len, search.length_penalty,
-            cache=cache,
-        )  # fmt: skip
-        return pad([best[0][0] for best in hypotheses]).to(source.device)
-    if search.method == "sample":
-        generator = torch.Generator(device=source.device).manual_seed(search.seed)
-        return decoding.sample_decode(
-            model, source, BOS_ID, EOS_ID, max_len, search.temperature, search.top_k,
-            search.top_p, generator, cache=cache,
-        )  # fmt: skip
-    raise ValueError(f"method {search.method!r}: choose greedy, beam or sample")
 
 
 def entropy(weights: Float[Tensor, "*axes S"]) -> Float[Tensor, "*axes"]:

@@ -67,7 +67,8 @@ def scaled_dot_product_attention(
     mask: Bool[Tensor, "... #T #S"] | None = None,
 ) -> tuple[Float[Tensor, "*heads T Dv"], Float[Tensor, "*heads T S"]]:
     """Each query takes a weighted mean of the values whose keys match it."""
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))  # (..., T, S)
+    query = query / math.sqrt(query.size(-1))  # before the product: half precision overflows late
+    scores = query @ key.transpose(-2, -1)  # (..., T, S)
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf)
     weights = softmax(scores, dim=-1)

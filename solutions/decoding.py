@@ -6,34 +6,18 @@ The model gives the probability of every next word. A search decides which word 
 """
 
 # %%
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lab.decoding import inference
+
 # %% [markdown]
 """
-Given: no gradients, no dropout, and the model is left as it was found.
+Given is `inference(model)`: no gradients, no dropout, and the model is left as it was found.
 """
-
-
-# %%
-@contextmanager
-def inference(model: Any) -> Iterator[None]:
-    """Run in eval mode without gradients, then restore the mode."""
-    was_training = getattr(model, "training", False)
-    if was_training:
-        model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        if was_training:
-            model.train()
-
 
 # %% [markdown]
 """

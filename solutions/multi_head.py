@@ -54,7 +54,7 @@ class MultiHeadAttention(nn.Module):
 
     def __init__(self, d_model: int, n_heads: int):
         super().__init__()
-        if d_model % n_heads != 0:
+        if n_heads < 1 or d_model % n_heads != 0:
             divisors = [n for n in range(1, d_model + 1) if d_model % n == 0]
             raise ValueError(
                 f"d_model={d_model} does not split into n_heads={n_heads} equal heads: "

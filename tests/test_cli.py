@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from lab import cli, data
 from lab.model import Checkpoint
-from lab.translation import translate
+from lab.translation import Search, translate
 
 SMALL = (
     "--steps 3 --warmup 1 --validate-every 2 --batch-tokens 200 --d-model 16 --n-heads 2 "
@@ -132,7 +132,7 @@ def test_training_with_other_sizes_changes_the_model(lab, corpus, tmp_path):
         ("--data toy --target zh", "toy is English to German"),
         ("--device gpu", "device 'gpu' is not to be had here"),
         ("--max-len 2", "no sentence is shorter than max_len=2"),
-        ("--learning-rate 1e30 --steps 9", "is nan at step .*--learning-rate"),
+        ("--learning-rate 1e30 --steps 9", "is not a finite number at step .*--learning-rate"),
     ],
 )
 def test_training_with_bad_arguments_is_one_line(lab, corpus, tmp_path, changes, message):
@@ -202,7 +202,7 @@ def test_arguments_are_translated(lab, trained):
 def test_lines_from_stdin_are_translated(lab, trained, newline, beam):
     """Line n of the output translates line n of the input; an empty line stays empty."""
     lines = [SENTENCES[0], "", "   ", SENTENCES[1]]
-    expected = translate(Checkpoint.load(trained.folder), SENTENCES, beam_size=beam)
+    expected = translate(Checkpoint.load(trained.folder), SENTENCES, Search.with_beam(beam))
 
     done = lab(
         "translate", "--checkpoint", trained.folder, "--beam", beam,
@@ -223,7 +223,8 @@ def test_json_has_an_object_a_line(lab, trained):
     assert one["source"] == SENTENCES[0]
     assert "".join(one["source_pieces"]) == f" {SENTENCES[0]}</s>"
     assert one["log_probability"] < 0
-    assert empty == {"source": "", "text": ""}
+    assert (empty["source"], empty["text"], empty["target_pieces"]) == ("", "", [])
+    assert empty.keys() == one.keys()
     assert other["source"] == "你好 😀 <s>"
     assert "attention" not in one
 
@@ -316,9 +317,12 @@ def test_evaluate_prints_scores_with_signatures(lab, corpus, trained):
     done = lab("evaluate", "--data", corpus, "--split", "val", "--checkpoint", trained.folder)
 
     head, bleu, chrf, exact = done.out.splitlines()
-    pairs = len(data.load(corpus)["val"])
+    pairs = data.load(corpus)["val"]
+    sentences = len({pair.source for pair in pairs})
     assert done.code == 0
-    assert head == f"en-de on val, {pairs} pairs, beam 1"
+    assert head == (
+        f"en-de on val, beam 1: {sentences} sentences, {len(pairs)} accepted translations"
+    )
     assert bleu.startswith("BLEU  ") and "|tok:13a|" in bleu
     assert chrf.startswith("chrF  ") and "|nc:6|" in chrf
     assert exact.startswith("exact ") and exact.endswith("%")

@@ -413,3 +413,12 @@ def test_batches_come_in_another_order_each_epoch():
     assert one != other
     assert {tuple(sorted(rows)) for rows in one} != {tuple(sorted(rows)) for rows in other}
     assert sum(length for _, length in lengths) > 0.9 * padded
+
+
+def test_a_tsv_row_without_a_source_is_refused(tmp_path):
+    """Its target does not slip into the source's place."""
+    path = tmp_path / "pairs.tsv"
+    path.write_text("Hello\tHallo\tme\n\tWelt\tme\n", encoding="utf-8")
+
+    with pytest.raises(data.DataError, match="line 2: expected source"):
+        data.read_tsv(path)

@@ -942,3 +942,32 @@ def test_one_state_serves_both_implementations(draw):
     stock.load_state_dict(solutions.state_dict(), strict=True)
     with_stocks_weights = functional_call(solutions, dict(stock.named_parameters()), (src, tgt))
     assert_same(with_stocks_weights, stock(src, tgt), draw.leaves)
+
+
+@pytest.mark.parametrize("n_heads", [0, -2])
+def test_no_heads_are_refused(work, n_heads):
+    """There is at least one head."""
+    with pytest.raises(ValueError, match="choose n_heads from"):
+        work.MultiHeadAttention(6, n_heads)
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (1, 5), (4, 1), (3, 1, 5)])
+def test_attention_broadcasts_masks_as_torch_does(work, draw, shape):
+    """Missing axes stand for all; so do axes of one."""
+    query, key, value = draw(2, 3, 4, 6), draw(2, 3, 5, 6), draw(2, 3, 5, 7)
+    mask = torch.rand(shape, generator=draw.generator) < 0.7
+
+    found = work.scaled_dot_product_attention(query, key, value, mask)
+    full = work.scaled_dot_product_attention(query, key, value, mask.expand(2, 3, 4, 5))
+
+    torch.testing.assert_close(found, full)
+
+
+def test_attention_scales_before_half_precision_overflows(work):
+    """Products beyond 65,504 whose scaled sum is within."""
+    x = torch.full((1, 1, 512), 12.0, dtype=torch.float16)
+
+    output, weights = work.scaled_dot_product_attention(x, x, x)
+
+    torch.testing.assert_close(weights, torch.ones(1, 1, 1, dtype=torch.float16))
+    torch.testing.assert_close(output, x)

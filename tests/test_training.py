@@ -195,13 +195,45 @@ def test_a_killed_run_goes_on_to_the_same_weights(folder, tmp_path):
         assert (disturbed / name).read_bytes() == (calm / name).read_bytes(), name
 
 
+def test_a_finished_model_is_not_overwritten(tmp_path):
+    """A folder with weights and no run to go on with is left as it is."""
+    learn(tmp_path)
+    (tmp_path / "resume.safetensors").unlink()
+    before = (tmp_path / "model.safetensors").read_bytes()
+
+    with pytest.raises(TrainingError, match="choose another --out"):
+        learn(tmp_path)
+
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+def test_a_run_killed_before_its_first_save_begins_anew(tmp_path):
+    """What stands in the folder from the first moment is enough to go on."""
+    learn(tmp_path / "calm")
+    checkpoint = training.prepare(CORPUS, "en", "de", 400, tmp_path / "killed", **SIZES)
+
+    def stop(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.train(checkpoint, CORPUS, RECIPE, tmp_path / "killed", CPU, stop)
+    learn(tmp_path / "killed")
+
+    calm, killed = (
+        (tmp_path / name / "model.safetensors").read_bytes() for name in ("calm", "killed")
+    )
+    assert calm == killed
+
+
 # A loss that is no number
 
 
 @pytest.mark.parametrize("rate", [1e7, 1e30])
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, rate):
     """A learning rate far too large ends in the reason, step and remedy, no broken weights."""
-    with pytest.raises(TrainingError, match=r"is nan at step \d+, learning rate .*--learning-rate"):
+    with pytest.raises(
+        TrainingError, match=r"is not a finite number at step \d+, learning rate .*--learning-rate"
+    ):
         learn(tmp_path, replace(RECIPE, learning_rate=rate))
 
     assert not (tmp_path / "model.safetensors").exists()
@@ -215,7 +247,9 @@ def test_poisoned_weights_do_not_reach_the_disk(tmp_path):
         if progress.step == 10:
             next(checkpoint.model.parameters()).data[5] = math.nan
 
-    with pytest.raises(TrainingError, match="is nan at step 11.* last good state is in"):
+    with pytest.raises(
+        TrainingError, match="is not a finite number at step 11.* best weights before are in"
+    ):
         training.train(checkpoint, CORPUS, RECIPE, tmp_path, CPU, poison)
     best = Checkpoint.load(tmp_path)
     assert all(tensor.isfinite().all() for tensor in best.model.state_dict().values())

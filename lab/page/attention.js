@@ -22,6 +22,7 @@ const state = { kind: "cross", layer: Infinity, head: MEAN, scale: "full", query
 let shown = null; // the value on show
 let weights = {}; // kind -> Float32Array, as in data
 let timer = null;
+let painted = ""; // which pictures the grid holds
 
 // What a value holds
 
@@ -72,7 +73,6 @@ const scaled = (row) => {
 // What the page shows
 
 function show() {
-  stop();
   shown = props.value?.attention ? props.value : null;
   const message = props.value?.message ?? "";
   $(".message").hidden = !message;
@@ -80,7 +80,7 @@ function show() {
   $(".result").hidden = !shown;
   element.dataset.state = shown ? "done" : "message";
   element.dataset.answers = Number(element.dataset.answers ?? 0) + 1; // tests wait for it
-  if (!shown) return;
+  if (!shown) return stop();
   weights = Object.fromEntries(Object.entries(shown.attention).map(([kind, packed]) => [kind, unpack(packed)]));
   state.layer = Math.min(state.layer, shown.layers - 1);
   if (state.head !== MEAN && state.head >= shown.heads) state.head = MEAN;
@@ -88,9 +88,11 @@ function show() {
   $(".about").textContent = shown.about;
   fill(".layer", [...Array(shown.layers).keys()].map((i) => [i, `${i + 1}`]), state.layer);
   fill(".head", [[MEAN, "mean of all"], ...[...Array(shown.heads).keys()].map((i) => [i, `${i + 1}`])], state.head);
+  painted = "";
   state.query = 0;
-  if (still.matches) state.written = shown.target.length;
-  else play();
+  state.written = shown.target.length;
+  stop();
+  if (!still.matches && state.kind !== "encoder") replay();
   draw();
 }
 
@@ -165,32 +167,30 @@ function sentence(queries, keys, row) {
 
 function drawGrid() {
   const grid = $(".grid");
-  const choices = [];
-  for (let layer = 0; layer < shown.layers; layer++) {
-    for (const head of [MEAN, ...Array(shown.heads).keys()]) choices.push({ layer, head });
-  }
-  grid.style.setProperty("--columns", shown.heads + 1);
-  if (grid.children.length !== choices.length) {
-    grid.replaceChildren(...choices.map(() => {
+  const heads = [MEAN, ...Array(shown.heads).keys()];
+  const choices = [...Array(shown.layers).keys()].flatMap((layer) => heads.map((head) => ({ layer, head })));
+  const wanted = `${state.kind} ${state.scale}`;
+  if (painted !== wanted) {
+    painted = wanted;
+    grid.style.setProperty("--columns", heads.length);
+    grid.replaceChildren(...choices.map(({ layer, head }) => {
       const cell = button("cell");
+      const canvas = document.createElement("canvas");
       const caption = document.createElement("small");
-      cell.append(document.createElement("canvas"), caption);
+      caption.textContent = `L${layer + 1} ${head === MEAN ? "mean" : `H${head + 1}`}`;
+      Object.assign(cell.dataset, { layer, head });
+      cell.setAttribute("aria-label", `${caption.textContent}: layer ${layer + 1}, ${headName(head)}`);
+      const values = matrix(state.kind, layer, head);
+      [canvas.width, canvas.height] = [values[0].length, values.length];
+      paintCells(canvas.getContext("2d"), values, 0, 0, 1, 1);
+      cell.append(canvas, caption);
       return cell;
     }));
   }
   choices.forEach(({ layer, head }, i) => {
-    const cell = grid.children[i];
     const chosen = layer === state.layer && head === state.head;
-    Object.assign(cell.dataset, { layer, head });
-    cell.setAttribute("aria-pressed", chosen);
-    cell.tabIndex = chosen ? 0 : -1;
-    const name = `L${layer + 1} ${head === MEAN ? "mean" : `H${head + 1}`}`;
-    cell.lastChild.textContent = name;
-    cell.setAttribute("aria-label", `${name}: layer ${layer + 1}, ${headName(head)}`);
-    const values = matrix(state.kind, layer, head);
-    const canvas = cell.firstChild;
-    [canvas.width, canvas.height] = [values[0].length, values.length];
-    paintCells(canvas.getContext("2d"), values, 0, 0, 1, 1);
+    grid.children[i].setAttribute("aria-pressed", chosen);
+    grid.children[i].tabIndex = chosen ? 0 : -1;
   });
 }
 
@@ -202,6 +202,7 @@ function paintCells(context, values, left, top, width, height) {
 }
 
 // The large heat map: every label, the chosen row outlined, what the axes and colours mean.
+// On paper it carries its title; on the page that is the caption below it.
 function drawMap(canvas, { ratio = window.devicePixelRatio || 1, paper = null } = {}) {
   const { queries, keys } = labels();
   const values = matrix(state.kind, state.layer, state.head);
@@ -211,11 +212,12 @@ function drawMap(canvas, { ratio = window.devicePixelRatio || 1, paper = null } 
   const context = canvas.getContext("2d");
   context.font = font;
   const widest = (names) => Math.min(Math.max(...names.map((n) => context.measureText(readable(n)).width)), 120);
-  const cell = Math.floor(Math.max(22, Math.min(38, 620 / keys.length)));
   const left = Math.round(Math.max(widest(queries), context.measureText("generated").width) + 14);
+  const room = (paper ? 900 : $(".scroll").clientWidth) - left - 60; // labels lean out to the right
+  const cell = Math.floor(Math.max(20, Math.min(38, room / keys.length)));
   const top = Math.round(widest(keys) * 0.75 + 48);
-  const width = left + cell * keys.length + 70;
-  const height = top + cell * queries.length + 44;
+  const width = left + Math.max(cell * keys.length + 60, paper ? 420 : 240);
+  const height = top + cell * queries.length + (paper ? 66 : 44);
   [canvas.width, canvas.height] = [width * ratio, height * ratio];
   [canvas.style.width, canvas.style.height] = [`${width}px`, `${height}px`];
   context.scale(ratio, ratio);
@@ -224,7 +226,7 @@ function drawMap(canvas, { ratio = window.devicePixelRatio || 1, paper = null } 
     context.fillRect(0, 0, width, height);
   }
   paintCells(context, values, left, top, cell, cell);
-  context.strokeStyle = style.getPropertyValue("--color-accent");
+  context.strokeStyle = style.getPropertyValue("--button-primary-background-fill");
   context.lineWidth = 3;
   context.strokeRect(left - 2, top + state.query * cell, cell * keys.length + 4, cell);
   context.fillStyle = ink;
@@ -253,13 +255,14 @@ function drawMap(canvas, { ratio = window.devicePixelRatio || 1, paper = null } 
   }
   context.fillStyle = ink;
   context.fillText(state.scale === "row" ? "0 … maximum of the row" : "0 … 100 %", left + 108, foot + 6);
-  const caption = `${where()[0].toUpperCase()}${where().slice(1)}`;
-  if (!paper) {
-    $("figcaption").textContent = `${caption}. Each row sums to 100 %.`;
+  const title = `${where()[0].toUpperCase()}${where().slice(1)}. Each row sums to 100 %.`;
+  if (paper) {
+    context.fillText(title, 8, foot + 30);
+  } else {
+    $("figcaption").textContent = title;
     canvas.setAttribute("aria-label", `Heat map of ${where()}: ${queries.length} by ${keys.length} tokens; ` +
       "the same numbers stand in the table below.");
   }
-  return caption;
 }
 
 function drawTable() {
@@ -303,18 +306,13 @@ function choose(query) {
   draw();
 }
 
-function play() {
-  stop();
-  if (state.kind === "encoder") state.kind = $(".kind").value = "cross";
-  state.written = 1;
-  state.query = 0;
+function replay() {
+  if (state.kind === "encoder") state.kind = $(".kind").value = "cross"; // the source is not generated
+  if (state.written >= shown.target.length) state.written = 1; // else go on from the pause
+  state.query = state.written - 1;
   timer = setInterval(() => {
-    if (state.written >= shown.target.length) {
-      stop();
-    } else {
-      state.written += 1;
-      state.query = state.written - 1;
-    }
+    if (state.written < shown.target.length) state.query = state.written++;
+    else stop();
     draw();
   }, STEP_MS);
   $(".play").textContent = "⏸ Pause";
@@ -323,7 +321,7 @@ function play() {
 function stop() {
   clearInterval(timer);
   timer = null;
-  $(".play").textContent = "▶ Replay";
+  $(".play").textContent = shown && state.written < shown.target.length ? "▶ Go on" : "▶ Replay";
 }
 
 function save(name, blob) {
@@ -361,7 +359,11 @@ element.addEventListener("click", (event) => {
   if (!clicked || !shown) return;
   if (clicked.matches(".queries .token")) choose(Number(clicked.dataset.index));
   else if (clicked.matches(".cell")) chooseHead(clicked);
-  else if (clicked.matches(".play")) timer ? choose(state.query) : (play(), draw());
+  else if (clicked.matches(".play")) {
+    if (timer) stop();
+    else replay();
+    draw();
+  }
   else if (clicked.matches(".back")) choose(state.query - 1);
   else if (clicked.matches(".forward")) choose(state.query + 1);
   else if (clicked.matches(".png")) savePicture();
@@ -404,6 +406,7 @@ element.addEventListener("keydown", (event) => {
 });
 
 $("details").addEventListener("toggle", () => shown && $("details").open && drawTable());
+window.addEventListener("resize", () => shown && drawMap($(".map")));
 new MutationObserver(() => shown && drawMap($(".map"))).observe(document.body, { attributeFilter: ["class"] });
 watch("value", show);
 show();

@@ -5,13 +5,14 @@ import time
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
 from lab.model import Checkpoint, describe
 from lab.page.view import LANGUAGES, as_json, attention_view
-from lab.translation import MAX_LEN, Search, Translation, translate
+from lab.translation import Search, Translation, translate
 
 MAX_CHARACTERS = 400
 MAX_PIECES = 60  # of the source: a heat map beyond is not readable
@@ -20,26 +21,16 @@ SEARCHES = {
     "Beam search (4)": Search("beam", beam_size=4),
     "Sampling (top-p 0.9)": Search("sample", top_p=0.9),
 }
-EXAMPLES = {
-    "en-de": [
-        "A man in a blue shirt is standing on a ladder.",
-        "Two young girls are playing with a small dog in the snow.",
-        "A group of people is sitting around a table.",
-    ],
-    "en-zh": [
-        "I don't know what to do.",
-        "She bought a new car yesterday.",
-        "Where is the nearest hospital?",
-    ],
-}
 SCRIPTS = {"en": "LATIN", "de": "LATIN", "fr": "LATIN", "zh": "CJK"}
+PRESS = "() => document.querySelector('#go').click()"
 
 
 def build(checkpoints: Mapping[str, Checkpoint]) -> None:
     """Put the tab's components and events into the Blocks around it."""
     pairs = list(checkpoints)
     names = [(_pair_name(checkpoints[pair]), pair) for pair in pairs]
-    first = EXAMPLES.get(pairs[0], ["A man is standing."])[0]
+    examples = [(pair, text) for pair in pairs for text in checkpoints[pair].examples]
+    first = next(iter(checkpoints[pairs[0]].examples), "")
 
     gr.Markdown(
         "Type a sentence. The model writes its translation token by token; choose a token and see "
@@ -47,41 +38,49 @@ def build(checkpoints: Mapping[str, Checkpoint]) -> None:
     )
     with gr.Row():
         text = gr.Textbox(
-            first, label="Sentence", max_length=MAX_CHARACTERS, lines=1, max_lines=4, scale=4,
-            min_width=300, elem_id="sentence",
+            first, label="Sentence", lines=1, max_lines=4, scale=4, min_width=300,
+            elem_id="sentence",
         )  # fmt: skip
-        pair = gr.Dropdown(
-            names, value=pairs[0], label="Languages", scale=1, min_width=170, elem_id="pair"
-        )
-        method = gr.Dropdown(
-            list(SEARCHES), value="Greedy", label="Next word by", scale=1, min_width=170,
-            elem_id="method",
-        )  # fmt: skip
+        pair = _choice(names, label="Languages", elem_id="pair")
+        method = _choice(list(SEARCHES), label="Next word by", elem_id="method")
     go = gr.Button("Translate", variant="primary", elem_id="go")
-    examples = [(known, example) for known in pairs for example in EXAMPLES.get(known, [])]
     with gr.Row(elem_classes="examples"):
-        chips = [
-            gr.Button(
-                f"{example} → {LANGUAGES[checkpoints[known].target]}", size="sm", min_width=260
-            )
-            for known, example in examples
-        ]
+        for known, example in examples:
+            label = f"{example} → {_name(checkpoints[known].target)}"
+            gr.Button(label, size="sm", min_width=260).click(
+                lambda known=known, example=example: (example, known),
+                outputs=[text, pair],
+                queue=False,
+                api_visibility="private",
+            ).then(None, js=PRESS)
     view = attention_view(answer(checkpoints, [first], [pairs[0]], ["Greedy"])[0])
 
     def run(texts: list[str], chosen: list[str], methods: list[str]) -> tuple[list[dict[str, Any]]]:
         return (answer(checkpoints, texts, chosen, methods),)
 
-    event: dict[str, Any] = dict(
-        fn=run, inputs=[text, pair, method], outputs=view, batch=True, max_batch_size=32,
-        concurrency_limit=1, concurrency_id="model", show_progress="minimal", trigger_mode="once",
-    )  # fmt: skip
-    go.click(**event, api_name="translate")
-    text.submit(**event, api_visibility="private")
-    for chip, (known, example) in zip(chips, examples, strict=True):
-        chip.click(
-            lambda known=known, example=example: (example, known),
-            outputs=[text, pair], queue=False, api_visibility="private",
-        ).then(**event, api_visibility="private")  # fmt: skip
+    # One event, so that all who ask at one time, by button or by Enter, share the model's batch.
+    gr.on(
+        [go.click, text.submit],
+        run,
+        inputs=[text, pair, method],
+        outputs=view,
+        batch=True,
+        max_batch_size=32,
+        concurrency_limit=1,
+        concurrency_id="model",
+        show_progress="minimal",
+        trigger_mode="once",
+        api_name="translate",
+    )
+
+
+def _choice(choices: list[Any], **options: Any) -> gr.Dropdown:
+    first = choices[0][1] if isinstance(choices[0], tuple) else choices[0]
+    box = gr.Dropdown(choices, value=first, scale=1, min_width=170, **options)
+    # Gradio's own check raises, and one forged request would fail all others in its batch;
+    # `answer` checks each request by itself.
+    box.preprocess = lambda payload: payload  # type: ignore[method-assign]
+    return box
 
 
 def answer(
@@ -102,9 +101,9 @@ def answer(
     for (pair, method), rows in groups.items():
         checkpoint, search = checkpoints[pair], SEARCHES[method]
         if search.method == "sample":  # each press draws anew
-            search = Search("sample", top_p=search.top_p, seed=random.getrandbits(32))
+            search = replace(search, seed=random.getrandbits(32))
         start = time.perf_counter()
-        found = translate(checkpoint, [texts[i] for i in rows], search, attention=True)
+        found = translate(checkpoint, [texts[i] for i in rows], search, explain=True)
         seconds = time.perf_counter() - start
         for i, translation in zip(rows, found, strict=True):
             about = _about(translation, checkpoint, method, seconds)
@@ -114,7 +113,7 @@ def answer(
 
 def _about(translation: Translation, checkpoint: Checkpoint, method: str, seconds: float) -> str:
     count = len(translation.target_pieces)
-    cut = f" Cut off after {count} tokens." if count >= MAX_LEN - 1 else ""
+    cut = "" if translation.ended else f" Cut off after {count} tokens."
     return (
         f"{method}: {count} tokens in {seconds * 1000:.0f} ms, log-probability "
         f"{translation.log_probability:.1f}. Model: {describe(checkpoint.model)}.{cut}"
@@ -125,10 +124,11 @@ def _problem(
     checkpoints: Mapping[str, Checkpoint], text: Any, pair: Any, method: Any
 ) -> str | None:
     """Why this request cannot be translated, and what to do; None when it can."""
-    if pair not in checkpoints or method not in SEARCHES:
+    known = isinstance(pair, str) and isinstance(method, str)
+    if not known or pair not in checkpoints or method not in SEARCHES:
         return f"Choose one of {', '.join(checkpoints)} and one of {', '.join(SEARCHES)}."
     checkpoint = checkpoints[pair]
-    language = LANGUAGES.get(checkpoint.source, checkpoint.source)
+    language = _name(checkpoint.source)
     if not isinstance(text, str) or not text.strip():
         return f"There is nothing to translate yet: type a sentence in {language}."
     if len(text) > MAX_CHARACTERS:
@@ -141,14 +141,16 @@ def _problem(
         return f"There are no words in your text: type a sentence in {language}."
     expected = SCRIPTS.get(checkpoint.source, found)
     if found != expected:
+        letters = "Chinese characters" if found == "CJK" else f"{found.capitalize()} letters"
         return (
-            f"This model reads {language}, and most of your text is in {found.capitalize()} "
-            f"script: type a sentence in {language} or choose other languages."
+            f"This model reads {language}, and most of your text is in {letters}: "
+            f"type a sentence in {language} or choose other languages."
         )
     pieces = len(checkpoint.tokenizer.encode(text))
-    if pieces > MAX_PIECES:
+    limit = min(MAX_PIECES, checkpoint.config.max_len)
+    if pieces > limit:
         return (
-            f"Your text has {pieces} tokens, the page shows at most {MAX_PIECES}: "
+            f"Your text has {pieces} tokens, the page shows at most {limit}: "
             "translate it sentence by sentence."
         )
     return None
@@ -158,12 +160,15 @@ def script(text: str) -> str | None:
     """The script most letters belong to, as Unicode names it: script("Привет") == "CYRILLIC"."""
     letters = Counter(
         unicodedata.name(character, "UNKNOWN").split()[0]
-        for character in text
+        for character in unicodedata.normalize("NFKC", text)
         if character.isalpha()
     )
     return letters.most_common(1)[0][0] if letters else None
 
 
+def _name(language: str) -> str:
+    return LANGUAGES.get(language, language)
+
+
 def _pair_name(checkpoint: Checkpoint) -> str:
-    source, target = checkpoint.source, checkpoint.target
-    return f"{LANGUAGES.get(source, source)} → {LANGUAGES.get(target, target)}"
+    return f"{_name(checkpoint.source)} → {_name(checkpoint.target)}"

@@ -31,7 +31,8 @@ def attention_view(value: dict[str, Any]) -> gr.HTML:
 
 def as_json(translation: Translation, source: str, target: str, about: str) -> dict[str, Any]:
     """Everything the drawing needs, in one value; language codes become `lang` attributes."""
-    attention = translation.attention or {}
+    attention = translation.attention
+    assert attention is not None, "translate with explain=True"
     n_layers, n_heads = attention["cross"].shape[:2]
     return {
         "languages": {"source": source, "target": {"zh": "zh-CN"}.get(target, target)},

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from lab.model import Checkpoint, shipped
-from lab.page.translate import EXAMPLES
 from lab.translation import translate
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("page")]  # one server for all
@@ -43,6 +42,12 @@ def page(browser, running_page):
     assert faults == []
 
 
+def example():
+    """What the first screen must show."""
+    checkpoint = Checkpoint.load(shipped()["en-de"])
+    return translate(checkpoint, [checkpoint.examples[0]], explain=True)[0]
+
+
 @contextmanager
 def next_answer(page):
     """Wait until what is done in the block has brought a new answer to the view."""
@@ -60,7 +65,7 @@ def submit(page, text):
 
 def test_a_finished_example_is_there_at_once(page):
     """The first screen shows a translated sentence, its tokens and a sentence about them."""
-    expected = translate(Checkpoint.load(shipped()["en-de"]), [EXAMPLES["en-de"][0]])[0]
+    expected = example()
 
     assert page.locator(".translation").inner_text() == expected.text
     assert page.locator(".queries .token").count() == len(expected.target_pieces)
@@ -139,7 +144,7 @@ def test_keyboard_alone_walks_the_tokens(page):
 )
 def test_each_kind_shows_its_own_tokens(page, kind, asks, answers):
     """Who asks and who answers follows from the kind of attention."""
-    found = translate(Checkpoint.load(shipped()["en-de"]), [EXAMPLES["en-de"][0]])[0]
+    found = example()
     target = [piece.strip() or "␣" for piece in found.target_pieces]
     source = [piece.strip() or "␣" for piece in found.source_pieces]
     rows = {"source": source, "target": target, "<s>target": ["<s>", *target[:-1]]}
@@ -159,9 +164,7 @@ def test_a_picture_of_the_grid_becomes_the_large_one(page):
     assert page.locator("select.layer").input_value() == "1"
     assert page.locator("select.head").input_value() == "2"
     assert "layer 2, head 3" in page.locator("figcaption").inner_text()
-    found = translate(Checkpoint.load(shipped()["en-de"]), [EXAMPLES["en-de"][0]], attention=True)[
-        0
-    ]
+    found = example()
     weights = found.attention["cross"][1, 2]
     cells = page.locator("table tr:nth-of-type(2) td").all_inner_texts()
     expected = [100 * weight for weight in weights[0].tolist()]
@@ -170,9 +173,7 @@ def test_a_picture_of_the_grid_becomes_the_large_one(page):
 
 def test_pixels_of_the_heat_map_follow_the_weights(page):
     """The brightest thumbnail pixel of a row is its largest weight, to the colours' precision."""
-    found = translate(Checkpoint.load(shipped()["en-de"]), [EXAMPLES["en-de"][0]], attention=True)[
-        0
-    ]
+    found = example()
     weights = found.attention["cross"][-1].mean(0)
 
     brightest = page.locator(".cell[aria-pressed=true] canvas").evaluate(
@@ -194,9 +195,7 @@ def test_numbers_are_saved_as_csv(page):
     text = download.value.path().read_text("utf-8-sig")
 
     rows = list(csv.DictReader(io.StringIO(text)))
-    found = translate(Checkpoint.load(shipped()["en-de"]), [EXAMPLES["en-de"][0]], attention=True)[
-        0
-    ]
+    found = example()
     weights = found.attention["cross"]
     assert len(rows) == weights.numel()
     saved = [float(row["weight"]) for row in rows]
@@ -229,7 +228,7 @@ def test_markup_is_text(page):
 
 @pytest.mark.parametrize(("text", "said"), [
     ("   ", "nothing to translate"),
-    ("两个男人在街上走", "Cjk script"),
+    ("两个男人在街上走", "Chinese characters"),
     ("xq " * 130, "at most 60"),
 ])  # fmt: skip
 def test_unusable_input_is_answered_in_words(page, text, said):
@@ -256,7 +255,12 @@ def test_the_translation_is_replayed_token_by_token(browser, running_page):
     page.wait_for_function(f"first => ({written})() > first + 1", arg=first)
     page.locator("button.play").click()
 
-    assert "Replay" in page.locator("button.play").inner_text()
+    paused = page.evaluate(written)
+    assert first < paused < page.locator(".queries .token").count()
+    assert "Go on" in page.locator("button.play").inner_text()
+    assert page.locator(".translation").inner_text().endswith("…")
+    page.locator("button.play").click()
+    page.wait_for_function(f"paused => ({written})() > paused", arg=paused)
     context.close()
 
 
@@ -272,6 +276,8 @@ def test_nothing_spills_over(browser, running_page, width, theme):
     page.wait_for_selector("[data-state=done]")
 
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    if width > 1000:  # a phone scrolls the map inside its box
+        assert page.locator("figure .scroll").evaluate("box => box.scrollWidth <= box.clientWidth")
     for selector in (".translation", ".about", ".sentence", ".queries .token", ".small"):
         assert contrast(page, selector) >= 4.5, selector
     context.close()

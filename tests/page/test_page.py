@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 
 import httpx
 import numpy as np
@@ -38,7 +39,7 @@ def test_value_holds_the_weights_of_every_kind(checkpoints):
     """What the browser unpacks is the recorded attention, to a 65,535th."""
     value = ask(checkpoints, SENTENCE)
 
-    expected = translate(checkpoints["en-de"], [SENTENCE], attention=True)[0]
+    expected = translate(checkpoints["en-de"], [SENTENCE], explain=True)[0]
     assert value["text"] == expected.text
     assert value["target"] == expected.target_pieces
     for kind, weights in expected.attention.items():
@@ -53,7 +54,7 @@ def test_value_holds_the_weights_of_every_kind(checkpoints):
 @pytest.mark.parametrize("kind", ["encoder", "decoder", "cross"])
 def test_rows_are_distributions_over_the_right_tokens(checkpoints, kind):
     """Each kind has a row per asking token, a column per token looked at, and sums to one."""
-    found = translate(checkpoints["en-de"], [SENTENCE, "A dog."], attention=True)
+    found = translate(checkpoints["en-de"], [SENTENCE, "A dog."], explain=True)
 
     for translation in found:
         source, target = len(translation.source_pieces), len(translation.target_pieces)
@@ -96,8 +97,8 @@ def test_sampling_draws_anew(checkpoints):
         (None, "nothing to translate"),
         (7, "nothing to translate"),
         ("12 + 30 = ?! 🙂", "no words"),
-        ("两个男人在街上走", "Cjk script"),
-        ("Привет, как дела?", "Cyrillic script"),
+        ("两个男人在街上走", "Chinese characters"),
+        ("Привет, как дела?", "Cyrillic letters"),
         ("a" * (MAX_CHARACTERS + 1), "characters"),
         ("zq" * (MAX_CHARACTERS // 2), f"at most {MAX_PIECES}"),
     ],
@@ -121,10 +122,35 @@ def test_odd_text_is_translated_like_any_other(checkpoints, text):
     json.dumps(value, allow_nan=False)
 
 
-def test_unknown_choices_get_a_message(checkpoints):
+@pytest.mark.parametrize("forged", ["xx-yy", None, 7, ["en-de"], {"a": 1}])
+def test_unknown_choices_get_a_message(checkpoints, forged):
     """A forged request names no model or method: it is told the choices."""
-    assert "Choose one of en-de" in ask(checkpoints, SENTENCE, pair="xx-yy")["message"]
-    assert "Choose one of en-de" in ask(checkpoints, SENTENCE, method="Magic")["message"]
+    assert "Choose one of en-de" in ask(checkpoints, SENTENCE, pair=forged)["message"]
+    assert "Choose one of en-de" in ask(checkpoints, SENTENCE, method=forged)["message"]
+
+
+def test_a_short_model_says_what_it_takes(checkpoints):
+    """A model with fewer positions than the page's limit tells its own."""
+    short = checkpoints["en-de"]
+    short = replace(short, config=replace(short.config, max_len=6))
+
+    assert "at most 6" in ask({"en-de": short}, SENTENCE)["message"]
+
+
+def test_full_width_letters_are_letters(checkpoints):
+    """What looks like Latin counts as Latin."""
+    assert "message" not in ask(checkpoints, "Ａ ｄｏｇ ｉｓ ｒｕｎｎｉｎｇ")
+
+
+def test_a_forged_request_fails_alone(running_page):
+    """Others in its batch get their translations."""
+    client = Client(running_page, verbose=False)
+    pairs = ["en-de", "en-de", "evil", "en-de"]
+
+    jobs = [client.submit(SENTENCE, pair, "Greedy", api_name="/translate") for pair in pairs]
+    values = [job.result(timeout=60) for job in jobs]
+
+    assert ["message" in value for value in values] == [False, False, True, False]
 
 
 def test_script_names_what_most_letters_are():
@@ -137,7 +163,7 @@ def test_script_names_what_most_letters_are():
 def test_as_json_keeps_sizes_apart():
     """Rows and columns come from the tensor: T asks, S answers."""
     weights = {"cross": torch.rand(2, 3, 5, 7), "encoder": torch.rand(2, 3, 7, 7)}
-    translation = Translation("a", "b", ["a"] * 7, ["b"] * 5, -1.0, weights)
+    translation = Translation("a", "b", ["a"] * 7, ["b"] * 5, True, -1.0, weights)
 
     value = as_json(translation, "en", "zh", "about")
 
