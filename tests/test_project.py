@@ -88,6 +88,16 @@ def test_every_module_stands_in_the_readme_s_tree():
         assert list(ROOT.rglob(name.rstrip("/"))), f"README names {name}, which is not there"
 
 
+@pytest.mark.parametrize("page", ["README.md", "benchmarks/README.md", "CONTRIBUTING.md"])
+def test_links_lead_somewhere(page):
+    """Every picture and file a page links to is there."""
+    text = (ROOT / page).read_text("utf-8")
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        if not link.startswith("http"):
+            assert ((ROOT / page).parent / link).exists(), link
+    assert "@@" not in text
+
+
 def test_every_dependency_has_its_reason_beside_it():
     """A line of pyproject.toml that names a package says what it is for."""
     text = (ROOT / "pyproject.toml").read_text("utf-8")

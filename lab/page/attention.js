@@ -213,6 +213,7 @@ function drawMap(canvas, { ratio = window.devicePixelRatio || 1, paper = null } 
   context.font = font;
   const widest = (names) => Math.min(Math.max(...names.map((n) => context.measureText(readable(n)).width)), 120);
   const left = Math.round(Math.max(widest(queries), context.measureText("generated").width) + 14);
+  if (!paper) $("figure").style.flexBasis = keys.length > 20 ? "100%" : ""; // a long one goes below the grid
   const room = (paper ? 900 : $(".scroll").clientWidth) - left - 60; // labels lean out to the right
   const cell = Math.floor(Math.max(20, Math.min(38, room / keys.length)));
   const top = Math.round(widest(keys) * 0.75 + 48);

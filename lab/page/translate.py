@@ -76,7 +76,7 @@ def build(checkpoints: Mapping[str, Checkpoint]) -> None:
 
 def _choice(choices: list[Any], **options: Any) -> gr.Dropdown:
     first = choices[0][1] if isinstance(choices[0], tuple) else choices[0]
-    box = gr.Dropdown(choices, value=first, scale=1, min_width=170, **options)
+    box = gr.Dropdown(choices, value=first, scale=1, min_width=210, **options)
     # Gradio's own check raises, and one forged request would fail all others in its batch;
     # `answer` checks each request by itself.
     box.preprocess = lambda payload: payload  # type: ignore[method-assign]
