@@ -3,13 +3,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: app test lint format benchmarks clean
+.PHONY: app test shapes lint format benchmarks clean
 
 app: .venv/app.done
 	$(BIN)/python app.py
 
 test: .venv/dev.done
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+# Every shape in a signature becomes a check at run time.
+shapes: .venv/dev.done
+	$(BIN)/pytest -n 2 --ignore tests/page -m "not slow" \
+	    --jaxtyping-packages=lab,solutions,beartype.beartype
 
 lint: .venv/dev.done
 	$(BIN)/ruff check .

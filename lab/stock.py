@@ -37,7 +37,7 @@ def scaled_dot_product_attention(
     query: Float[Tensor, "*heads T K"],
     key: Float[Tensor, "*heads S K"],
     value: Float[Tensor, "*heads S Dv"],
-    mask: Bool[Tensor, "*#heads #T #S"] | None = None,
+    mask: Bool[Tensor, "..."] | None = None,  # broadcasts to (..., T, S)
 ) -> tuple[Float[Tensor, "*heads T Dv"], Float[Tensor, "*heads T S"]]:
     """Torch's fused attention. It keeps its weights to itself, so it is asked for the mean of the
     identity's rows: those means are the weights."""

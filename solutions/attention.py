@@ -64,7 +64,7 @@ def scaled_dot_product_attention(
     query: Float[Tensor, "*heads T K"],
     key: Float[Tensor, "*heads S K"],
     value: Float[Tensor, "*heads S Dv"],
-    mask: Bool[Tensor, "... #T #S"] | None = None,
+    mask: Bool[Tensor, "..."] | None = None,  # broadcasts to (..., T, S)
 ) -> tuple[Float[Tensor, "*heads T Dv"], Float[Tensor, "*heads T S"]]:
     """Each query takes a weighted mean of the values whose keys match it."""
     query = query / math.sqrt(query.size(-1))  # before the product: half precision overflows late
