@@ -253,6 +253,7 @@ def page(
     checkpoint: CheckpointFolder = None,
 ) -> None:
     """Open the page."""
+    _say("Attention Lab is starting …")
     from lab.page import launch
 
     launch(host=host, port=port, device=device, checkpoint=checkpoint)

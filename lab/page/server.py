@@ -75,4 +75,11 @@ def launch(
     """Serve until stopped."""
     torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))  # one core stays free for the page
     page = build(load(pick_device(device), checkpoint))
-    page.launch(server_name=host, server_port=port, **OPTIONS)
+    try:
+        page.launch(
+            server_name=host, server_port=port, quiet=True, prevent_thread_lock=True, **OPTIONS
+        )
+    except OSError as error:  # gradio's words name its own function's arguments
+        raise OSError(f"no page at {host}:{port}: give another --port or --host") from error
+    print(f"The page is at {page.local_url}  (Ctrl-C stops it)", flush=True)
+    page.block_thread()

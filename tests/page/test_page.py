@@ -2,7 +2,10 @@
 
 import base64
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -18,6 +21,7 @@ from lab.translation import Translation, translate
 
 pytestmark = pytest.mark.xdist_group("page")  # one server for all of them
 
+ROOT = Path(__file__).parents[2]
 SENTENCE = "Two dogs are playing in the snow."
 
 
@@ -170,6 +174,19 @@ def test_as_json_keeps_sizes_apart():
     assert (value["layers"], value["heads"]) == (2, 3)
     assert (value["attention"]["cross"]["rows"], value["attention"]["cross"]["columns"]) == (5, 7)
     assert value["languages"]["target"] == "zh-CN"
+
+
+def test_a_port_that_is_taken_is_told(running_page):
+    """A second page at the same address ends in one line that says what to do."""
+    port = running_page.rsplit(":", 1)[1]
+
+    done = subprocess.run(
+        [sys.executable, "app.py", "--port", port], cwd=ROOT, capture_output=True, text=True
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(f":{port}: give another --port or --host")
+    assert "Traceback" not in done.stderr
 
 
 def test_served_page_answers_its_client_and_hides_its_files(running_page):
