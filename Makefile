@@ -36,6 +36,7 @@ clean:
 	touch $@
 
 .venv/app.done: pyproject.toml constraints.txt
+	@echo "Setting up .venv: some minutes, once."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
 	touch $@

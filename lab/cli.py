@@ -40,7 +40,7 @@ CheckpointFolder = Annotated[
     Path | None, typer.Option("--checkpoint", help="A folder written by `lab train`.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-MAX_LEN = 80
+MAX_LEN = 80  # as in lab.translation, whose import would bring torch into every `lab --help`
 MaxLen = Annotated[int, typer.Option(min=2, help="Tokens after which a translation is cut off.")]
 Beam = Annotated[int, typer.Option(min=1, max=64, help="Hypotheses kept; 1 is greedy.")]
 

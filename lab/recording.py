@@ -1,8 +1,10 @@
 """Every attention weight of a run, by kind, layer and head.
 
-with record(model) as attention:
-    model(src, tgt)
-attention["cross"]  # [L, B, H, T, S]
+    with record(model) as attention:
+        model(src, tgt)
+    attention["cross"]  # [L, B, H, T, S]
+
+L is the layers, the other letters as everywhere.
 """
 
 from collections.abc import Iterator

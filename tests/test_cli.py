@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from safetensors.torch import load_file
 
-from lab import cli, data
+from lab import cli, data, translation
 from lab.model import Checkpoint
 from lab.translation import Search, translate
 
@@ -361,3 +361,8 @@ def test_help_lists_the_commands(lab):
 
     assert done.code == 0
     assert all(command in done.out for command in ("train", "translate", "evaluate", "app"))
+
+
+def test_the_command_cuts_off_where_the_library_does():
+    """The one number that stands twice, so that `lab --help` need not load torch, is one number."""
+    assert cli.MAX_LEN == translation.MAX_LEN

@@ -177,7 +177,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(folder, tmp_path):
         )
         for _ in range(1 + saves):  # a line as training begins, one before each save
             run.stderr.readline()
-        time.sleep(chance.uniform(0, 0.1))
+        time.sleep(chance.uniform(0, 0.1))  # so that the kill falls anywhere in a step or a save
         run.send_signal(signal.SIGKILL)
         run.communicate()
         assert run.returncode == -signal.SIGKILL, "it ended before the kill: give it more steps"
