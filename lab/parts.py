@@ -21,38 +21,58 @@ from torch import nn
 
 from lab.course import PARTS, UNITS
 
-_chosen: ContextVar[Mapping[str, Callable[..., Any]]] = ContextVar(
-    "chosen", default=MappingProxyType({})
-)
+Implementations = Mapping[str, Callable[..., Any]]
+
+_adopted: Implementations = MappingProxyType({})  # for the whole process, where nothing is chosen
+_chosen: ContextVar[Implementations | None] = ContextVar("chosen", default=None)
 
 
 def implementation(part: str) -> Callable[..., Any]:
     """The implementation in force: stock's, unless `using` says another."""
     if part not in PARTS:
         raise AttributeError(f"there is no part {part!r}: choose from {', '.join(PARTS)}")
-    return _chosen.get().get(part) or getattr(importlib.import_module("lab.stock"), part)
+    return _in_force().get(part) or getattr(importlib.import_module("lab.stock"), part)
 
 
 @contextmanager
-def using(implementations: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
-    """Serve these parts in place of stock, in this thread, until the block ends."""
-    if unknown := sorted(set(implementations) - set(PARTS)):
-        raise ValueError(f"no such parts: {', '.join(unknown)}; choose from {', '.join(PARTS)}")
-    token = _chosen.set({**_chosen.get(), **implementations})
+def using(implementations: Implementations, *, alone: bool = False) -> Iterator[None]:
+    """Serve these parts in place of stock, in this thread, until the block ends.
+
+    What an outer block chose stays chosen, unless they are to be `alone` among stock parts.
+    """
+    _check_names(implementations)
+    token = _chosen.set({**({} if alone else _in_force()), **implementations})
     try:
         yield
     finally:
         _chosen.reset(token)
 
 
+def adopt(implementations: Implementations) -> None:
+    """Serve these parts in place of stock from now on, wherever no `using` says another."""
+    global _adopted
+    _check_names(implementations)
+    _adopted = MappingProxyType(dict(implementations))
+
+
 def chosen(part: str) -> bool:
     """Whether `using` has put another implementation in the place of stock's."""
-    return part in _chosen.get()
+    return part in _in_force()
+
+
+def _in_force() -> Implementations:
+    chosen = _chosen.get()
+    return _adopted if chosen is None else chosen
+
+
+def _check_names(implementations: Implementations) -> None:
+    if unknown := sorted(set(implementations) - set(PARTS)):
+        raise ValueError(f"no such parts: {', '.join(unknown)}; choose from {', '.join(PARTS)}")
 
 
 def are_stock(model: Any) -> bool:
     """Whether nothing but PyTorch's and stock's own code runs when this model does."""
-    if _chosen.get() or not isinstance(model, nn.Module):
+    if _in_force() or not isinstance(model, nn.Module):
         return False
     homes = {type(module).__module__ for module in model.modules()}
     return all(home == "lab.stock" or home.startswith("torch.") for home in homes)

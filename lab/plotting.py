@@ -1,8 +1,11 @@
 """Figures for notebooks, files and exports. No pyplot state, so a server may draw in parallel."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from lab.files import replacing
@@ -25,3 +28,108 @@ def learning_curve(history: Path, picture: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     with replacing(picture) as path:
         figure.savefig(path, format="png", dpi=120)
+
+
+def heat_map(
+    weights: Any,
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    title: str = "",
+    *,
+    numbers: bool = False,
+) -> Figure:
+    """One matrix [T, S]: rows ask, columns answer; dark is much."""
+    return heat_maps({title: weights}, rows, columns, numbers=numbers)
+
+
+def heat_maps(
+    matrices: Mapping[str, Any],
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    *,
+    numbers: bool = False,
+) -> Figure:
+    """Matrices of one kind side by side, each with its title, on one scale of colours.
+
+    What has negative numbers is drawn from blue over white to red, all else from white to dark.
+    A mask is drawn as it reads: dark where a query may look.
+    """
+    arrays = {title: np.asarray(_plain(matrix), dtype=float) for title, matrix in matrices.items()}
+    high, wide = next(iter(arrays.values())).shape
+    across = min(4, len(arrays))
+    down = -(-len(arrays) // across)
+    cell = 0.34 if max(high, wide) <= 24 else 8 / max(high, wide)
+    left, above = (0.08 * max(map(len, names or [""])) for names in (rows, columns))
+    size = (across * (wide * cell + left + 0.7), down * (high * cell + above + 0.9))
+    figure = Figure(figsize=size, layout="constrained")
+    low, top = min(a.min() for a in arrays.values()), max(a.max() for a in arrays.values())
+    if low < 0:
+        colours: dict[str, Any] = dict(cmap="RdBu_r", vmin=-max(-low, top), vmax=max(-low, top))
+    else:
+        colours = dict(cmap="Blues", vmin=0, vmax=max(top, 1e-9))
+    for axes, (title, array) in zip(
+        figure.subplots(down, across, squeeze=False).flat, arrays.items(), strict=False
+    ):
+        axes.imshow(array, aspect="equal", **colours)
+        axes.set_title(title, fontsize=10)
+        _label(axes.xaxis, columns, wide, rotation=90)
+        _label(axes.yaxis, rows, high)
+        if columns:
+            axes.xaxis.tick_top()
+        if numbers:
+            for (t, s), value in np.ndenumerate(array):
+                light = abs(value) > 0.6 * colours["vmax"]
+                axes.text(s, t, f"{value:.2f}", ha="center", va="center", fontsize=7,
+                          color="white" if light else "black")  # fmt: skip
+    for axes in figure.axes[len(arrays) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def lines(
+    curves: Mapping[str, Any],
+    x: Any = None,
+    *,
+    xlabel: str = "",
+    ylabel: str = "",
+    title: str = "",
+    logx: bool = False,
+    logy: bool = False,
+) -> Figure:
+    """Named curves over one x."""
+    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for name, y in curves.items():
+        y = np.asarray(_plain(y), dtype=float)
+        axes.plot(np.arange(len(y)) if x is None else np.asarray(_plain(x)), y, label=name)
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    if logx:
+        axes.set_xscale("log", base=2)
+    if logy:
+        axes.set_yscale("log")
+    if len(curves) > 1:
+        axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def bars(values: Mapping[str, float], *, ylabel: str = "", title: str = "") -> Figure:
+    """One bar a name."""
+    figure = Figure(figsize=(max(3.2, 0.7 * len(values)), 2.8), layout="constrained")
+    axes = figure.subplots()
+    axes.bar(list(values), [float(each) for each in values.values()], color="#3b75af")
+    axes.set(ylabel=ylabel, title=title)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _plain(numbers: Any) -> Any:
+    """A tensor without its graph, on the CPU; anything else as it is."""
+    return numbers.detach().cpu().float() if hasattr(numbers, "detach") else numbers
+
+
+def _label(axis: Any, names: Sequence[str] | None, count: int, **style: Any) -> None:
+    if names is None:
+        axis.set_ticks(range(0, count, max(1, count // 8)))
+    else:
+        axis.set_ticks(range(count), labels=list(names)[:count], fontsize=9, **style)

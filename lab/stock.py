@@ -5,6 +5,7 @@ only connects parts is written out, and asks `lab.parts` for each part it connec
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,9 +41,13 @@ def scaled_dot_product_attention(
     mask: Bool[Tensor, "..."] | None = None,  # broadcasts to (..., T, S)
 ) -> tuple[Float[Tensor, "*heads T Dv"], Float[Tensor, "*heads T S"]]:
     """Torch's fused attention. It keeps its weights to itself, so it is asked for the mean of the
-    identity's rows: those means are the weights."""
+    identity's rows: those means are the weights. With a softmax of somebody's own: the formula."""
     if mask is not None:
         mask = mask.expand(*query.shape[:-1], key.size(-2))
+    if parts.chosen("softmax"):
+        scores = torch.einsum("...tk,...sk->...ts", query, key) / math.sqrt(query.size(-1))
+        weights = parts.softmax(scores if mask is None else scores.where(mask, -math.inf))
+        return weights @ value, weights
     weights = F.scaled_dot_product_attention(query, key, _identity(key), attn_mask=mask)
     return weights @ value, weights
 
@@ -104,7 +109,10 @@ def merge_heads(x: Float[Tensor, "B H T K"]) -> Float[Tensor, "B T D"]:
 
 
 class MultiHeadAttention(nn.Module):
-    """`F.multi_head_attention_forward` with the contract's names, masks and zero rows."""
+    """`F.multi_head_attention_forward` with the contract's names, masks and zero rows.
+
+    Around a part of somebody's own (softmax, attention, splitting, merging) it asks the parts.
+    """
 
     def __init__(self, d_model: int, n_heads: int):
         super().__init__()
@@ -127,6 +135,8 @@ class MultiHeadAttention(nn.Module):
         value: Float[Tensor, "B S D"],
         mask: Bool[Tensor, "... #T #S"] | None = None,
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"]]:
+        if any(map(parts.chosen, _INSIDE_HEADS)):
+            return self._of_parts(self.q_proj(query), self.k_proj(key), self.v_proj(value), mask)
         batch, length, d_model = query.shape
         hidden = lost = None
         if mask is not None:  # torch's polarity is the opposite: True there means "may not look"
@@ -162,6 +172,15 @@ class MultiHeadAttention(nn.Module):
             )
             heads = heads.masked_fill(per_feature, 0)
         return self.out_proj(heads), weights  # type: ignore[return-value]
+
+    def _of_parts(self, *projected: Any) -> tuple[Tensor, Tensor]:
+        *each, mask = projected
+        heads = (parts.split_heads(x, self.n_heads) for x in each)
+        output, weights = parts.scaled_dot_product_attention(*heads, mask)
+        return self.out_proj(parts.merge_heads(output)), weights
+
+
+_INSIDE_HEADS = ("softmax", "scaled_dot_product_attention", "split_heads", "merge_heads")
 
 
 # 04-positions

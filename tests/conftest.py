@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from drawing import Draw
+from autograder.drawing import Draw
 
 from lab import stock
 from lab.course import PARTS

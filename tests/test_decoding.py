@@ -8,7 +8,7 @@ from itertools import pairwise, product
 import pytest
 import torch
 import torch.nn.functional as F
-from drawing import Draw
+from autograder.drawing import Draw
 from torch import nn
 from torch.testing import assert_close
 

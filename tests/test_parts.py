@@ -8,8 +8,8 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 import torch.nn.functional as F
-from drawing import Draw
-from oracle import ask, assert_same, hidden
+from autograder.drawing import Draw
+from autograder.torchs import ask, assert_same, hidden
 from torch import nn
 from torch.func import functional_call
 from torch.testing import assert_close

@@ -69,7 +69,7 @@ def test_every_reference_is_marked_as_a_solution_cell():
     """The cell headers from which notebooks are built name exactly the unit's parts."""
     for unit in UNITS:
         text = (ROOT / "solutions" / f"{unit.module}.py").read_text("utf-8")
-        assert tuple(re.findall(r'^# %% solution="(\w+)"$', text, re.M)) == unit.parts
+        assert tuple(re.findall(r'^# %% solution="(\w+)"$', text, re.M)) == tuple(unit.parts)
 
 
 def test_every_module_stands_in_the_readme_s_tree():

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracle import ask, hidden
+from autograder.torchs import ask, hidden
 from torch import nn
 from torch.testing import assert_close
 

@@ -54,7 +54,7 @@ def assert_same(
     generator = torch.Generator().manual_seed(1)
     push = [torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x) for x in theirs]
 
-    near = {"rtol": TOLERANCE[theirs[0].dtype], "atol": TOLERANCE[theirs[0].dtype]}
+    near: dict[str, Any] = {"rtol": TOLERANCE[theirs[0].dtype], "atol": TOLERANCE[theirs[0].dtype]}
     torch.testing.assert_close(ours, theirs, **near)
     torch.testing.assert_close(
         torch.autograd.grad(ours, leaves, push), torch.autograd.grad(theirs, leaves, push), **near

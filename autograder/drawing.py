@@ -1,4 +1,4 @@
-"""Seeded random inputs for the tests."""
+"""Seeded random inputs for suites and tests."""
 
 import torch
 from torch import Tensor, nn
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 class Draw:
     """Seeded random inputs of one dtype. All that a gradient should reach is kept in `leaves`."""
 
-    def __init__(self, dtype: torch.dtype, device: str = "cpu"):
+    def __init__(self, dtype: torch.dtype, device: str = "cpu", seed: int = 0):
         self.dtype, self.device = dtype, device
-        self.generator = torch.Generator().manual_seed(0)
+        self.generator = torch.Generator().manual_seed(seed)
         self.leaves: list[Tensor] = []
         self.drawn: list[tuple[Tensor, Tensor]] = []  # each tensor and a copy of it
 

@@ -1,0 +1,167 @@
+"""A part before its suite: every check, one after the other, and what came of each."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from types import FunctionType, SimpleNamespace
+from typing import Any
+
+import torch
+
+from autograder.checks import Broken, Check, keeping_found, suite
+from autograder.drawing import Draw
+from lab import parts
+from lab.course import PARTS
+
+SECONDS = 20  # for one check; the slowest takes a fraction of one
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one check."""
+
+    check: Check
+    error: BaseException | None = field(repr=False)
+    found: list[Any] = field(repr=False)  # what the part gave, in the order of the statements
+    printed: str = field(default="", repr=False)
+
+    @property
+    def passed(self) -> bool:
+        return self.error is None
+
+
+class TooLong(Exception):
+    """A check did not come to an end."""
+
+
+def checks_of(part: str, hidden: bool = True) -> list[Check]:
+    """The checks of one part, in the order of its suite."""
+    of_unit = suite(PARTS[part].module)
+    return [each for each in of_unit if each.part == part and (hidden or not each.hidden)]
+
+
+def judge(part: str, implementation: Any, seed: int = 0) -> list[Outcome]:
+    """Run every check of `part` against an implementation of it, all other parts stock's."""
+    return [judge_one(each, implementation, seed) for each in checks_of(part)]
+
+
+def judge_one(each: Check, implementation: Any, seed: int = 0) -> Outcome:
+    """Run one check. Whatever happens in it stays in it."""
+    error: BaseException | None = None
+    with alone(each.part, implementation) as work, keeping_found() as found, quiet() as printed:
+        try:
+            with torch.random.fork_rng(devices=[]), within(SECONDS):
+                torch.manual_seed(seed)
+                each.function(work, Draw(torch.float64, seed=seed))
+        except (Exception, SystemExit) as raised:
+            error = raised
+    return Outcome(each, error, found, printed.getvalue())
+
+
+@contextmanager
+def alone(part: str, implementation: Any) -> Iterator[SimpleNamespace]:
+    """All parts, this one the implementation's and every other one stock's, wherever it is used.
+
+    A learner's notebook holds its other parts under their names; for the time being those names
+    mean stock's, so that a mistake in one part costs one part.
+    """
+    stock = importlib.import_module("lab.stock")
+    namespace = namespace_of(implementation)
+    others = {name: namespace[name] for name in PARTS if name in namespace and name != part}
+    with parts.using({part: implementation}, alone=True):
+        namespace.update({name: getattr(parts, name) for name in others})
+        try:
+            yield SimpleNamespace(
+                **{name: getattr(stock, name) for name in PARTS if name != part},
+                **{part: implementation},
+            )
+        finally:
+            namespace.update(others)
+
+
+def namespace_of(implementation: Any) -> dict[str, Any]:
+    """The global names its code sees."""
+    functions = (
+        [implementation, *vars(implementation).values()]
+        if isinstance(implementation, type)
+        else [implementation]
+    )
+    for function in functions:
+        if isinstance(function, FunctionType):
+            return function.__globals__
+    return {}
+
+
+@contextmanager
+def quiet() -> Iterator[io.StringIO]:
+    """Nothing reaches the screen; what was printed is kept. nbgrader gives zero for any stderr."""
+    printed = io.StringIO()
+    with (
+        redirect_stdout(printed),
+        redirect_stderr(printed),
+        warnings.catch_warnings(),
+        _no_native_stderr(),
+    ):
+        warnings.simplefilter("ignore")
+        yield printed
+
+
+@contextmanager
+def _no_native_stderr() -> Iterator[None]:
+    """What libraries write past Python goes nowhere."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Raise TooLong in the block after so many seconds, where the system can."""
+    if (
+        not hasattr(signal, "setitimer")
+        or threading.current_thread() is not threading.main_thread()
+    ):
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise TooLong(f"it ran for {seconds} s without an end")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def not_started(outcomes: list[Outcome]) -> bool:
+    """Whether the stub still says what is to be written, wherever it is asked."""
+    return all(isinstance(each.error, NotImplementedError) for each in outcomes)
+
+
+__all__ = [
+    "Broken",
+    "Outcome",
+    "TooLong",
+    "alone",
+    "checks_of",
+    "judge",
+    "judge_one",
+    "not_started",
+]

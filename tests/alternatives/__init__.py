@@ -1,0 +1,1 @@
+"""Honest solutions in other styles: every one of them earns full points."""

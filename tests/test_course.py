@@ -1,0 +1,128 @@
+"""The course proves itself: references pass, mistakes are caught and named, honest ways count."""
+
+import importlib
+import inspect
+
+import pytest
+
+from autograder.checks import suite
+from autograder.diagnosis import candidates
+from autograder.hints import hints_of
+from autograder.judge import checks_of, judge
+from autograder.mistakes import mistakes_of
+from autograder.quizzes import questions
+from autograder.report import report_on
+from lab import stock
+from lab.course import PARTS, UNITS
+from lab.parts import from_package
+
+SEEDS = range(5)
+MISTAKES = [mistake for part in PARTS for mistake in mistakes_of(part)]
+ALTERNATIVES = [
+    (part, way)
+    for unit in UNITS
+    for part, ways in importlib.import_module(f"alternatives.{unit.module}").ALTERNATIVES.items()
+    for way in ways
+]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_reference_earns_all_points(part):
+    """Whatever the seed of the inputs."""
+    reference = from_package("solutions")[part]
+    for seed in SEEDS:
+        report = report_on(part, reference, seed)
+        assert report.points == report.max_points, f"seed {seed}\n{report.text()}"
+        assert report.state == "passed", report.text()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_stock_earns_all_points(part):
+    """PyTorch's own layers pass the suites, too: no suite asks for the reference's ways."""
+    for outcome in judge(part, getattr(stock, part)):
+        assert outcome.passed, f"{outcome.check.name}: {outcome.error!r}"
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda m: f"{m.part}-{m.id}")
+def test_a_mistake_is_caught_and_named(mistake):
+    """It loses points, and among all known mistakes of its part it alone fits."""
+    outcomes = judge(mistake.part, mistake.implementation, seed=1)
+
+    assert not all(outcome.passed for outcome in outcomes), "no check fails"
+    assert [found.id for found in candidates(mistake.part, outcomes, seed=1)] == [mistake.id]
+
+
+@pytest.mark.parametrize("part, way", ALTERNATIVES, ids=lambda x: getattr(x, "__name__", x))
+def test_an_honest_alternative_earns_all_points(part, way):
+    """In whatever style it is written."""
+    for seed in range(2):
+        report = report_on(part, way, seed)
+        assert report.points == report.max_points, f"seed {seed}\n{report.text()}"
+        assert report.state == "passed", report.text()
+
+
+def test_the_catalogues_are_as_large_as_promised():
+    """At least 100 mistakes and 60 alternatives, and some for every part."""
+    assert len(MISTAKES) >= 100
+    assert len(ALTERNATIVES) >= 60
+    assert {mistake.part for mistake in MISTAKES} == set(PARTS)
+    assert {part for part, _ in ALTERNATIVES} == set(PARTS)
+
+
+def test_every_mistake_has_an_id_of_its_own_and_says_what_to_do():
+    """Name, sentence and hint; ids are unique within a part."""
+    assert len({(mistake.part, mistake.id) for mistake in MISTAKES}) == len(MISTAKES)
+    for mistake in MISTAKES:
+        assert mistake.name and mistake.sentence.endswith((".", "?")), mistake
+        assert mistake.hint.endswith((".", ")", "?", "`")) or "=" in mistake.hint, mistake
+        assert mistake.sentence != mistake.hint
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_the_points_of_a_unit_add_up(unit):
+    """What its checks give is what the syllabus says; there are as many questions as points."""
+    for part, (points, minutes) in unit.parts.items():
+        assert sum(check.points for check in checks_of(part)) == points, part
+        assert minutes > 0
+    assert len(questions(unit.name)) == unit.quiz
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_every_check_belongs_to_its_unit_and_has_a_sentence(unit):
+    """One sentence in the docstring, two arguments, no name twice."""
+    checks = suite(unit.module)
+
+    assert [part for part in unit.parts] == list(dict.fromkeys(check.part for check in checks))
+    assert len({check.name for check in checks}) == len(checks)
+    for check in checks:
+        assert check.sentence.endswith("."), check
+        assert check.points > 0
+        assert list(inspect.signature(check.function).parameters) == ["work", "draw"]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_every_quiz_explains_every_wrong_answer(unit):
+    """A right answer among the options, a reason for each, and different ones."""
+    asked = questions(unit.name)
+
+    assert len({question.id for question in asked}) == len(asked)
+    for question in asked:
+        right, why = question.judge(question.right)
+        assert right and why, question.id
+        if question.kind == "choice":
+            assert set(question.why) == set(question.options), question.id
+            assert len(set(question.why.values())) == len(question.options) >= 3
+            wrong = [letter for letter in question.options if letter != question.right]
+            assert not any(question.judge(letter)[0] for letter in wrong)
+        else:
+            assert {"right", "default"} <= set(question.why), question.id
+        assert not question.judge("nonsense")[0]
+    rights = {question.right for question in asked if question.kind == "choice"}
+    assert len(rights) > 1, "the right answer is always the same letter"
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_has_three_hints(part):
+    """A nudge, pseudo-code, a pointer into the lesson."""
+    assert len(hints_of(part)) == 3
+    assert all(hints_of(part))
