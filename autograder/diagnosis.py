@@ -51,19 +51,26 @@ def diagnose(
 
 def candidates(part: str, outcomes: list[Outcome], seed: int = 0) -> list[Mistake]:
     """The known mistakes that explain everything that was seen; else those that explain a share."""
-    whole, share = [], []
     failed = [each for each in outcomes if not each.passed]
     passed = [each for each in outcomes if each.passed]
+    whole, share = [], []
     for mistake in mistakes_of(part):
-        theirs = [_outcome(mistake, each.check, seed) for each in failed]
-        agreed = [_agree(ours, other) for ours, other in zip(failed, theirs, strict=True)]
-        if not any(agreed) or not all(_outcome(mistake, x.check, seed).passed for x in passed):
-            continue
-        if all(agreed):
-            whole.append(mistake)
-        elif all(ok or other.passed for ok, other in zip(agreed, theirs, strict=True)):
-            share.append(mistake)
+        explained = _explained(mistake, failed, seed)
+        if explained and all(_outcome(mistake, each.check, seed).passed for each in passed):
+            (whole if explained == len(failed) else share).append(mistake)
     return whole or share
+
+
+def _explained(mistake: Mistake, failed: list[Outcome], seed: int) -> int:
+    """How many failures the mistake shares; none where it fails one of them in another way."""
+    count = 0
+    for ours in failed:
+        theirs = _outcome(mistake, ours.check, seed)
+        if not theirs.passed:
+            if not _agree(ours, theirs):
+                return 0
+            count += 1
+    return count
 
 
 def _agree(one: Outcome, other: Outcome) -> bool:

@@ -77,6 +77,11 @@ _MEANINGS: list[tuple[str, Callable[[re.Match[str]], str]]] = [
         f"{m[3]}. Axes are lined up from the right; each pair must be equal or 1.",
     ),
     (
+        r"expanded size of the tensor \((\d+)\) must match the existing size \((\d+)\)",
+        lambda m: f"A tensor cannot be spread to this shape: {_letter(m[2])} stands where "
+        f"{_letter(m[1])} is wanted, and only an axis of 1 can be spread.",
+    ),
+    (
         r"shape '\[([\d, -]+)\]' is invalid for input of size (\d+)",
         lambda m: f"A view or reshape to {_shape(m[1])} does not hold {m[2]} numbers: which axes "
         "does the tensor have before it?",

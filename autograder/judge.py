@@ -11,13 +11,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
-from types import FunctionType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
-from autograder.checks import Broken, Check, keeping_found, suite
+from autograder.checks import Check, keeping_found, suite
 from autograder.drawing import Draw
+from autograder.source import namespace_of
 from lab import parts
 from lab.course import PARTS
 
@@ -87,19 +88,6 @@ def alone(part: str, implementation: Any) -> Iterator[SimpleNamespace]:
             namespace.update(others)
 
 
-def namespace_of(implementation: Any) -> dict[str, Any]:
-    """The global names its code sees."""
-    functions = (
-        [implementation, *vars(implementation).values()]
-        if isinstance(implementation, type)
-        else [implementation]
-    )
-    for function in functions:
-        if isinstance(function, FunctionType):
-            return function.__globals__
-    return {}
-
-
 @contextmanager
 def quiet() -> Iterator[io.StringIO]:
     """Nothing reaches the screen; what was printed is kept. nbgrader gives zero for any stderr."""
@@ -153,15 +141,3 @@ def within(seconds: float) -> Iterator[None]:
 def not_started(outcomes: list[Outcome]) -> bool:
     """Whether the stub still says what is to be written, wherever it is asked."""
     return all(isinstance(each.error, NotImplementedError) for each in outcomes)
-
-
-__all__ = [
-    "Broken",
-    "Outcome",
-    "TooLong",
-    "alone",
-    "checks_of",
-    "judge",
-    "judge_one",
-    "not_started",
-]

@@ -9,8 +9,8 @@ from typing import Any
 from autograder import explain, policy
 from autograder.checks import Check
 from autograder.diagnosis import Diagnosis, diagnose
-from autograder.judge import Outcome, judge, namespace_of, not_started
-from autograder.source import source_of
+from autograder.judge import Outcome, judge, not_started
+from autograder.source import namespace_of, source_of
 from lab.course import PARTS
 
 

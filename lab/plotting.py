@@ -59,8 +59,8 @@ def heat_maps(
     across = min(4, len(arrays))
     down = -(-len(arrays) // across)
     cell = 0.34 if max(high, wide) <= 24 else 8 / max(high, wide)
-    left, above = (0.08 * max(map(len, names or [""])) for names in (rows, columns))
-    size = (across * (wide * cell + left + 0.7), down * (high * cell + above + 0.9))
+    left, above = (0.09 * max(map(len, names or [""])) for names in (rows, columns))
+    size = (across * (wide * cell + left + 0.7), down * (high * cell + above + 1.0))
     figure = Figure(figsize=size, layout="constrained")
     low, top = min(a.min() for a in arrays.values()), max(a.max() for a in arrays.values())
     if low < 0:

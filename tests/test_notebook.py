@@ -163,7 +163,7 @@ def test_a_known_mistake_is_named_with_its_line_of_help():
         "    return e / e.sum(dim, keepdim=True)\n"
     )
 
-    assert found.diagnosis.named.id == "S6"
+    assert found.diagnosis.named.id == "M14"
     assert "0/0 in a slice of -inf" in found.text()
     assert "01-attention" in found.text()
 

@@ -85,7 +85,7 @@ def cut_graph(scores, dim=-1):
 
 @mistake(
     "softmax",
-    "S6",
+    "M14",
     "0/0 in a slice of -inf",
     "A slice that is all -inf gives NaN: its peak is -inf, and -inf - (-inf) is NaN.",
     "Replace a peak of -inf by 0, and a sum of 0 by 1.",
@@ -97,7 +97,7 @@ def nan_for_a_lost_slice(scores, dim=-1):
 
 @mistake(
     "softmax",
-    "S7",
+    "M14b",
     "equal shares for a slice of -inf",
     "A slice that is all -inf gets equal weights; who may look at nothing should get zeros.",
     "Where every score is -inf, the sum of exponentials is 0: leave the weights 0 there.",
@@ -109,7 +109,7 @@ def equal_shares(scores, dim=-1):
 
 @mistake(
     "softmax",
-    "S8",
+    "A7",
     "sum in place of exp's sum",
     "The scores are divided by their sum: weights can be negative, and differences do not count.",
     "exp first: it makes every score positive and turns differences into ratios.",
@@ -120,7 +120,7 @@ def no_exp(scores, dim=-1):
 
 @mistake(
     "softmax",
-    "S9",
+    "A11",
     "the input is changed in place",
     "The scores themselves are overwritten: whoever passed them in finds other numbers there.",
     "`scores = scores - peak` makes a new tensor; `scores -= peak` and `exp_` do not.",
@@ -419,6 +419,31 @@ def in_place_scale(query, key, value, mask=None):
     with torch.no_grad():
         query /= math.sqrt(query.size(-1))
     return attend(query, key, value, mask, scale=1.0)
+
+
+@attention_mistake(
+    "A10b",
+    "dropout on the output",
+    "The output changes from call to call: dropout is on. This part has none.",
+    "Leave dropout to the layers (§5.4); attention itself is always the same.",
+)
+def dropout_on_output(query, key, value, mask=None):
+    output, weights = attend(query, key, value, mask)
+    return torch.nn.functional.dropout(output, 0.1), weights
+
+
+@attention_mistake(
+    "A12",
+    "as many keys as queries",
+    "Only the first T keys are looked at, as if there were as many keys as queries; in "
+    "cross-attention the two lengths differ.",
+    "T comes from the query, S from the key; nothing needs to be cut.",
+)
+def as_many_keys_as_queries(query, key, value, mask=None):
+    length = query.size(-2)
+    if mask is not None:
+        mask = mask[..., :length]
+    return attend(query, key[..., :length, :], value[..., :length, :], mask)
 
 
 @attention_mistake(

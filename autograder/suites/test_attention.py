@@ -268,7 +268,7 @@ def test_self_attention_passes_its_mask_on(work, draw):
 
     for shape in ((T, T), (B, T, T), (B, 1, T)):
         mask = draw.mask(*shape)
-        expected = _attention(*_projected(module, x), mask)
+        expected = _attention(*_projected(module, x), mask=mask)
         same(tuple(module(x, mask)), expected, "the mask is passed on to attention")
 
 
