@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 import torch
@@ -93,6 +93,21 @@ def in_source(part: str, source: str) -> str | None:
                 return _said(part, text, node.lineno)
             case ast.Attribute(value=ast.Name(id="torch"), attr="ops" | "_C"):
                 return _said(part, f"torch.{node.attr}", node.lineno)
+    return None
+
+
+def in_names(part: str, source: str, namespace: dict[str, Any]) -> str | None:
+    """The finished part that a source reaches by a name from another cell, or None."""
+    try:
+        names = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)]
+    except SyntaxError:
+        return None
+    for node in names:
+        value = namespace.get(node.id)
+        home = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "")
+        itself = home == "lab.decoding" and getattr(value, "__name__", "") == part
+        if itself or _is_finished(str(home)):
+            return _said(part, f"{node.id}, which is {home}'s,", node.lineno)
     return None
 
 

@@ -107,7 +107,11 @@ def report_on(
     source = source_of(implementation, part) if source is None else source
     with policy.watching(part, namespace) as taken:
         outcomes = judge(part, implementation, seed)
-    shortcut = policy.in_source(part, source) or (taken[0] if taken else None)
+    shortcut = (
+        policy.in_source(part, source)
+        or policy.in_names(part, source, namespace)
+        or (taken[0] if taken else None)
+    )
     if not_started(outcomes):
         return Report(part, "not started", tuple(Line(each.check, False) for each in outcomes))
     if shortcut:

@@ -111,7 +111,10 @@ afterwards the model is as it was found. `model.encode(src)` gives `memory` `[B,
 def greedy_decode(
     model: Any, src: Int[Tensor, "B S"], bos_id: int, eos_id: int, max_len: int = 64
 ) -> Int[Tensor, "B T"]:
-    """The most probable next token at every step, until every sentence has ended."""
+    """The most probable next token at every step, until every sentence has ended.
+
+    Ids start with bos_id; eos_id stays, model.pad_id follows it; at most max_len ids, bos counted.
+    """
     with inference(model):
         memory = model.encode(src)
         ids = src.new_full((src.size(0), 1), bos_id)
@@ -357,7 +360,10 @@ def sample_decode(
     top_p: float | None = None,
     generator: torch.Generator | None = None,
 ) -> Int[Tensor, "B T"]:
-    """A random sentence, drawn token by token; temperature 0 is greedy."""
+    """As greedy_decode, each token drawn by its probability; temperature 0 is greedy.
+
+    Temperature, then top_k (more than V means all), then top_p on what is left, then the draw.
+    """
     if temperature == 0:
         return greedy_decode(model, src, bos_id, eos_id, max_len)
     with inference(model):

@@ -249,6 +249,18 @@ def test_a_shortcut_is_named_and_earns_nothing(body):
     assert "to be written without it" in found.text()
 
 
+def test_a_shortcut_may_stand_in_another_cell():
+    """A finished part under whatever name it was imported."""
+    text = "def softmax(scores, dim=-1):\n    return done(scores, dim)\n"
+    part = written(text)
+    from lab import stock
+
+    part.__globals__["done"] = stock.softmax
+    assert "line 2 uses done" in report_on("softmax", part, source=text).text()
+    part.__globals__["done"] = stock
+    assert report_on("softmax", part, source=text.replace("done", "done.softmax")).points == 0
+
+
 def test_a_layer_of_the_same_name_is_a_shortcut():
     """torch's LayerNorm inside one's own LayerNorm."""
     text = """
