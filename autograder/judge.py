@@ -76,6 +76,8 @@ def alone(part: str, implementation: Any) -> Iterator[SimpleNamespace]:
     """
     stock = importlib.import_module("lab.stock")
     namespace = namespace_of(implementation)
+    if namespace is vars(stock):  # among its own
+        namespace = {}
     others = {name: namespace[name] for name in PARTS if name in namespace and name != part}
     with parts.using({part: implementation}, alone=True):
         namespace.update({name: getattr(parts, name) for name in others})

@@ -106,7 +106,8 @@ def in_names(part: str, source: str, namespace: dict[str, Any]) -> str | None:
         value = namespace.get(node.id)
         home = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "")
         itself = home == "lab.decoding" and getattr(value, "__name__", "") == part
-        if itself or _is_finished(str(home)):
+        own = home == namespace.get("__name__")
+        if itself or (_is_finished(str(home)) and not own):
             return _said(part, f"{node.id}, which is {home}'s,", node.lineno)
     return None
 

@@ -4,15 +4,20 @@ with see("softmax"):
     show(lines({"weights": softmax(scores)}))
 """
 
+import base64
 import functools
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from lab import parts
 from lab.model import Checkpoint, build, shipped
 
+SHARP = 90  # pixels an inch
 SENTENCES = (
     "A man in a blue shirt is standing on a ladder.",
     "Two dogs are playing in the snow.",
@@ -28,15 +33,30 @@ def see(*needed: str) -> Iterator[None]:
         print(f"This waits for {' and '.join(filter(None, needed)) or 'a part above'}.")
 
 
-def show(figure: Any) -> None:
+def show(figure: Figure) -> None:
     """A figure below the cell; outside a notebook, nothing."""
     try:
         from IPython.core.getipython import get_ipython
         from IPython.display import display
     except ImportError:  # reading a lesson as a module needs no notebook
         return
-    if get_ipython() is not None:
-        display(figure)
+    if get_ipython() is None:
+        return
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=2 * SHARP)  # two dots a pixel: sharp on any screen
+    width, height = (round(size * SHARP) for size in figure.get_size_inches())
+    display(
+        {
+            "image/png": base64.b64encode(picture.getvalue()).decode("ascii"),
+            "text/plain": f"a figure: {', '.join(filter(None, map(_title, figure.axes)))}",
+        },
+        metadata={"image/png": {"width": width, "height": height}},
+        raw=True,
+    )
+
+
+def _title(axes: Any) -> str:
+    return axes.get_title() or axes.get_ylabel()
 
 
 def translate_with(

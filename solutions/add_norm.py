@@ -97,9 +97,11 @@ depend on what came before.
 **Given** `x` `[..., D]`, with any leading axes or none.
 
 **Write** in `__init__`
+
 1. the two parameters, `weight` and `bias`, each `[d_model]`; and keep `eps`;
 
 and in `forward`
+
 2. each token's deviations from its own mean. Which axis are the features, and must it stay?
 3. the variance: the mean of the squared deviations, divided by D;
 4. the formula: `eps` goes *under* the root.
@@ -219,9 +221,11 @@ Dropout falls on $y$ alone, before the sum (§5.4): the remarks may be lost, the
 `LayerNorm`. The sub-layer has run already; nothing is called here but dropout and norm.
 
 **Write** in `__init__`
+
 1. a norm called `norm`, and the dropout;
 
 and in `forward`
+
 2. dropout on the sub-layer's output;
 3. the sum with `x`, in a new tensor;
 4. the norm of the sum.

@@ -325,11 +325,13 @@ $$\text{output}, \text{weights} =
 `scaled_dot_product_attention`.
 
 **Write** in `__init__`
+
 1. `q_proj` and `k_proj`, `nn.Linear` from `d_model` to `d_k`; `v_proj` from `d_model` to `d_v`, all
    with bias. Where `d_k` or `d_v` is None it is `d_model`. The names are fixed: trained weights
    find their places by them.
 
 and in `forward`
+
 2. queries, keys and values from the same `x`;
 3. attention over them, with the mask passed on. Return output and weights.
 """

@@ -92,10 +92,12 @@ Self-attention, cross-attention, feed-forward, each with an add-and-norm of its 
 `memory` `[B, S, D]`, and two masks, each of which may be None.
 
 **Write** in `__init__`
+
 1. `self_attention` and `add_norm1`; `cross_attention` and `add_norm2`; `feed_forward` and
    `add_norm3`, in this order. `dropout` goes to all three add-and-norms.
 
 and in `forward`
+
 2. the target asks itself, under `self_mask`; add and norm;
 3. what came of it asks the memory, under `cross_mask`; add and norm. Who is the query, who is key
    and value?
@@ -192,9 +194,11 @@ masks change.
 **Given** your `DecoderLayer`.
 
 **Write** in `__init__`
+
 1. `layers`, an `nn.ModuleList` of `n_layers` layers, each made anew.
 
 and in `forward`
+
 2. `x` through the layers, each with the memory and both masks. What the last one gives is the
    result.
 """

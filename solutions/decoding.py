@@ -179,7 +179,7 @@ $$\text{score}(y) = \frac{\ln P(y \mid x)}{\left(\dfrac{5 + |y|}{6}\right)^{\alp
 
 | symbol | meaning |
 |---|---|
-| $|y|$ | the length: all ids but `<s>`; `</s>` counts |
+| $\lvert y \rvert$ | the length: all ids but `<s>`; `</s>` counts |
 | $\alpha$ | `length_penalty`: 0 compares bare log-probabilities, more favours longer sentences |
 
 **By head.** $\alpha = 1$. One hypothesis has length 1 and $\ln P = -2$: the penalty is 6/6 = 1, the

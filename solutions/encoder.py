@@ -86,10 +86,12 @@ Self-attention, then feed-forward, each with an add-and-norm of its own.
 the second, adds and norms.
 
 **Write** in `__init__`
+
 1. `self_attention` and `add_norm1`; `feed_forward` and `add_norm2`. Pass `dropout` on to both
    add-and-norms. The layer needs no dropout of its own.
 
 and in `forward`
+
 2. the tokens ask each other, under the mask;
 3. add and norm; from here on `x` is the result;
 4. feed-forward on that, add and norm again.
@@ -174,9 +176,11 @@ them.
 **Given** your `EncoderLayer`.
 
 **Write** in `__init__`
+
 1. `layers`, an `nn.ModuleList` of `n_layers` layers, each made anew.
 
 and in `forward`
+
 2. `x` through the layers, one after the other, each with the mask. What the last one gives is the
    result. Nothing follows: each layer ends in a norm already.
 """

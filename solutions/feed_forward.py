@@ -55,9 +55,11 @@ has a corner. The bend at 0 is all the difference, and with more bends come more
 **Given** `x` `[..., D]`, with any leading axes or none.
 
 **Write** in `__init__`
+
 1. `linear1` from `d_model` to `d_ff` and `linear2` back, both with bias;
 
 and in `forward`
+
 2. the first layer, the ReLU, the second layer. Nothing after that: no ReLU, no dropout and no
    residual, those are AddNorm's work.
 

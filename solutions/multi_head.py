@@ -201,11 +201,13 @@ the output would know of head 0 alone. $W^O$ lets every feature draw on every he
 **Given** your `split_heads` and `merge_heads`, and the `scaled_dot_product_attention` of unit 01.
 
 **Write** in `__init__`
+
 1. a `ValueError` for a `d_model` that is not a multiple of `n_heads`. Say both numbers;
 2. `q_proj`, `k_proj`, `v_proj` and `out_proj`, each an `nn.Linear` from `d_model` to `d_model`
    with bias. The names are fixed: trained weights find their places by them;
 
 and in `forward`
+
 3. the three projections, each of its own input, split into heads;
 4. attention with the mask;
 5. the heads merged and projected once more. Return output `[B, T, D]` and weights

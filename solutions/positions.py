@@ -238,9 +238,11 @@ again.
 **Given** `x` `[B, T, d_model]` and your `sinusoidal_positions`.
 
 **Write** in `__init__`
+
 1. the table of `max_len` rows as a non-persistent buffer called `table`, and the dropout;
 
 and in `forward`
+
 2. a `ValueError` when there are more tokens than rows. A text of exactly `max_len` tokens fits;
 3. the sum of the tokens and the first `T` rows, in a new tensor. Which axis of `x` is `T`?
 4. dropout on the sum (§5.4).
@@ -315,9 +317,11 @@ row that no training text ever reached is still what it was at the start: noise.
 **Given** `x` `[B, T, d_model]`.
 
 **Write** in `__init__`
+
 1. an `nn.Embedding` called `embedding` with `max_len` rows, and the dropout;
 
 and in `forward`
+
 2. the `ValueError` as above;
 3. the positions 0 … T-1 as ids, on the device of `x`;
 4. dropout on the sum of the tokens and their rows.

@@ -84,10 +84,12 @@ gradient.
 **Given** `ids` `[B, T]`.
 
 **Write** in `__init__`
+
 1. `embedding`, an `nn.Embedding` with a row of width `d_model` for each of `vocab_size` tokens; it
    is told which token is the padding.
 
 and in `forward`
+
 2. the rows of the ids, times the root of the width.
 """
 
@@ -157,19 +159,23 @@ for a sentence. `decode` runs again for every word that is written, on the memor
 `decoder_mask`, yours where they pass.
 
 **Write** in `__init__`
+
 1. `pad_id`, kept under that name; `embedding`, one for both sides; `positions`; `encoder`;
    `decoder`. Hand on `dropout`, `max_len` and `pad_id` to those that take them. No layer for the
    output: the table is there already.
 
 in `encode`
+
 2. ids to scaled vectors, positions added, through the encoder, padding hidden;
 
 in `decode`
+
 3. the same for the target, through the decoder, with the memory and both masks. `src` is needed
    only to know which of the memory is padding;
 4. the scores: each vector's products with all rows of the table;
 
 and in `forward`
+
 5. one after the other.
 """
 

@@ -1,5 +1,6 @@
 """What the lessons draw with, and a learner's part inside the trained model."""
 
+import base64
 import math
 
 import numpy as np
@@ -143,3 +144,19 @@ def test_outside_a_notebook_show_does_nothing(capsys):
     show(bars({"a": 1.0}))
 
     assert capsys.readouterr().out == ""
+
+
+def test_in_a_notebook_a_figure_is_a_sharp_picture_with_words(monkeypatch):
+    """A PNG at twice its size, and its titles where pictures cannot be shown."""
+    shown = {}
+    monkeypatch.setattr("IPython.core.getipython.get_ipython", object)
+    monkeypatch.setattr(
+        "IPython.display.display", lambda bundle, **settings: shown.update(bundle, **settings)
+    )
+
+    show(heat_map(np.eye(2), title="who looks where"))
+
+    width = int.from_bytes(base64.b64decode(shown["image/png"])[16:20], "big")
+    assert width == pytest.approx(2 * shown["metadata"]["image/png"]["width"], abs=2)
+    assert shown["text/plain"] == "a figure: who looks where"
+    assert shown["raw"] is True

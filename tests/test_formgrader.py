@@ -1,0 +1,157 @@
+"""The teacher's page: nbgrader's formgrader, in a real server and a real browser."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import a_course as a
+import pytest
+
+from autograder.classroom import grading, settings, teaching
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.xdist_group("nbgrader"),
+    *a.WARNINGS,
+]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A course with one graded hand-in, one that nobody can grade, and one that is missing."""
+    folder = tmp_path_factory.mktemp("formgrader")
+    project = a.project(folder / "project")
+    roster = folder / "roster.csv"
+    roster.write_text("id,first_name,last_name\nada,Ada,Byron\ncem,Cem,Ay\nida,Ida,Ott\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        list(teaching.init(settings.read(), roster))
+        list(teaching.release(settings.read(), ["01"]))
+        released = json.loads((project / f"build/release/{a.UNIT}/attention.ipynb").read_text())
+        for name in ("ada", "cem"):
+            home = project / "build/submitted" / name / a.UNIT
+            a.write(home / "attention.ipynb", a.answer(released, softmax=a.right("softmax")))
+            (home / "timestamp.txt").write_text("2026-01-01 10:00:00 UTC")
+        (project / f"build/submitted/cem/{a.UNIT}/attention.ipynb").write_text("{")
+        results = {each.student: each for each in grading.grade(settings.read(), a.UNIT)}
+    assert results["ada"].points == 6 and not results["cem"].graded
+    return project
+
+
+@pytest.fixture(scope="module")
+def server(project, tmp_path_factory):
+    """The address of a server as `jupyter lab` in the project starts it."""
+    folder = tmp_path_factory.mktemp("jupyter")
+    config = folder / "config"
+    config.mkdir()
+    extensions = {"nbgrader.server_extensions.formgrader": True}
+    enabled = {"ServerApp": {"jpserver_extensions": extensions}}
+    (config / "jupyter_server_config.json").write_text(json.dumps(enabled))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        sys.executable, "-c",
+        "import sys; sys.modules['rfc3987_syntax'] = None\n"
+        "from jupyter_server.serverapp import main; main()",
+        "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0",
+        "--IdentityProvider.token=", "--ServerApp.ip=127.0.0.1",
+    ]  # fmt: skip
+    environment = os.environ | {
+        "JUPYTER_CONFIG_DIR": str(config),
+        "JUPYTER_DATA_DIR": str(folder / "data"),
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        "PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"],
+    }
+    said = folder / "said.txt"
+    with (
+        said.open("w") as out,
+        subprocess.Popen(command, cwd=project, env=environment, stdout=out, stderr=out) as process,
+    ):
+        address = f"http://127.0.0.1:{port}"
+        try:
+            _wait(f"{address}/api", process, said)
+            yield address
+        finally:
+            process.terminate()
+    assert "Traceback" not in said.read_text()
+
+
+def _wait(address, process, said, seconds=60):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(address, timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+        assert process.poll() is None, said.read_text()
+    raise AssertionError(said.read_text())
+
+
+@pytest.fixture(scope="module")
+def page(server):
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"no Chromium here (looked for {', '.join(BROWSERS)})")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        page = browser.new_page()
+        page.set_default_timeout(15_000)
+        yield page
+        browser.close()
+
+
+def row(page, text):
+    """The cells of the table's row with this text, once it is drawn."""
+    found = page.locator("tbody tr", has_text=text)
+    found.first.wait_for()
+    return found.first.inner_text()
+
+
+def test_assignments(page, server):
+    """The unit is listed with its hand-ins."""
+    page.goto(f"{server}/formgrader/manage_assignments")
+
+    told = row(page, a.UNIT)
+    assert told.split() == [a.UNIT, "None", "released", "2"]
+
+
+def test_submissions_and_scores(page, server):
+    """Who handed in, with the points, and what waits for a person."""
+    page.goto(f"{server}/formgrader/manage_submissions/{a.UNIT}")
+
+    assert "6 / 32" in row(page, "Byron, Ada")
+    assert "graded" in row(page, "Byron, Ada")
+    assert "needs autograding" in row(page, "Ay, Cem")
+
+
+def test_gradebook_opens_a_hand_in(page, server):
+    """From the gradebook to the notebook with its code and the report of the check."""
+    page.goto(f"{server}/formgrader/gradebook/{a.UNIT}/attention")
+    row(page, "Submission #")
+    page.locator("tbody tr a", has_text="Submission #").first.click()
+    page.get_by_text("check-softmax").first.wait_for()
+    told = page.locator("body").inner_text()
+
+    assert "def softmax(scores" in told
+    assert "softmax: 6 of 6 points" in told
+
+
+def test_students(page, server):
+    """The roster, with what everybody has."""
+    page.goto(f"{server}/formgrader/manage_students")
+
+    assert "6 / 32" in row(page, "Byron, Ada")
+    assert "0 / 32" in row(page, "Ott, Ida")
