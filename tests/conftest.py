@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from autograder.drawing import Draw
 
+from autograder.drawing import Draw
 from lab import stock
 from lab.course import PARTS
 from lab.parts import from_package, using

@@ -2,6 +2,11 @@
 
 import importlib
 import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,10 +17,13 @@ from autograder.judge import checks_of, judge
 from autograder.mistakes import mistakes_of
 from autograder.quizzes import questions
 from autograder.report import report_on
+from autograder.submission import Submission, report
 from lab import stock
 from lab.course import PARTS, UNITS
 from lab.parts import from_package
 
+ROOT = Path(__file__).parents[1]
+EXERCISES = ROOT / "exercises"
 SEEDS = range(5)
 MISTAKES = [mistake for part in PARTS for mistake in mistakes_of(part)]
 ALTERNATIVES = [
@@ -125,3 +133,42 @@ def test_every_part_has_three_hints(part):
     """A nudge, pseudo-code, a pointer into the lesson."""
     assert len(hints_of(part)) == 3
     assert all(hints_of(part))
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_untouched_stubs_earn_nothing(unit):
+    """The notebook as it is handed out: every part is not started, at 0 points."""
+    submission = Submission.load(EXERCISES / unit.name / f"{unit.module}.ipynb")
+
+    assert submission.problems == ()
+    found = {each.part: (each.state, each.points) for each in report(submission)}
+    assert found == dict.fromkeys(unit.parts, ("not started", 0.0))
+
+
+@pytest.mark.slow
+def test_the_suites_are_pytest_suites(tmp_path):
+    """pytest alone gives the verdicts that check() gives: here softmax is wrong, all else right."""
+    package = tmp_path / "somebodys"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for unit in UNITS:
+        names = ", ".join(unit.parts)
+        (package / f"{unit.module}.py").write_text(
+            f"from solutions.{unit.module} import {names}\n", encoding="utf-8"
+        )
+    wrong = mistakes_of("softmax")[0]
+    with (package / "attention.py").open("a", encoding="utf-8") as module:
+        module.write(
+            "from autograder.mistakes.attention import "
+            f"{wrong.implementation.__name__} as softmax\n"
+        )
+
+    command = [sys.executable, "-m", "pytest", "autograder/suites", "-q", "-rfE", "-n0"]
+    command += ["-p", "no:cacheprovider", "--work", "somebodys", "--seed", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+
+    lost = {each.check.name for each in judge("softmax", wrong.implementation, 2) if each.error}
+    assert set(re.findall(r"^FAILED .*::test_(\w+)", run.stdout, re.M)) == lost, run.stdout
+    passed = sum(len(suite(unit.module)) for unit in UNITS) - len(lost)
+    assert f"{passed} passed" in run.stdout

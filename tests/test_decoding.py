@@ -8,10 +8,10 @@ from itertools import pairwise, product
 import pytest
 import torch
 import torch.nn.functional as F
-from autograder.drawing import Draw
 from torch import nn
 from torch.testing import assert_close
 
+from autograder.drawing import Draw
 from lab import decoding, parts
 from lab.model import Config, build
 from solutions import decoding as plain

@@ -8,12 +8,12 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 import torch.nn.functional as F
-from autograder.drawing import Draw
-from autograder.torchs import ask, assert_same, hidden
 from torch import nn
 from torch.func import functional_call
 from torch.testing import assert_close
 
+from autograder.drawing import Draw
+from autograder.torchs import ask, assert_same, hidden
 from lab.course import PARTS
 from lab.model import Config, build
 from lab.parts import from_package, using

@@ -16,6 +16,7 @@ from lab.parts import from_package
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("lab", "solutions", "autograder")
+PAGES = ("README.md", "benchmarks/README.md", "CONTRIBUTING.md", "docs/teaching.md")
 MAY_IMPORT = {
     "lab": {"lab"},
     "solutions": {"lab", "solutions"},
@@ -89,7 +90,7 @@ def test_every_module_stands_in_the_readme_s_tree():
         assert list(ROOT.rglob(name.rstrip("/"))), f"README names {name}, which is not there"
 
 
-@pytest.mark.parametrize("page", ["README.md", "benchmarks/README.md", "CONTRIBUTING.md", "docs/teaching.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     """Every picture and file a page links to is there."""
     text = (ROOT / page).read_text("utf-8")

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from autograder.torchs import ask, hidden
 from torch import nn
 from torch.testing import assert_close
 
+from autograder.torchs import ask, hidden
 from lab.model import Config, build
 from lab.recording import KINDS, record
 
