@@ -15,6 +15,8 @@ gave is kept, for the diagnosis compares it with what known mistakes give.
 from __future__ import annotations
 
 import functools
+import importlib
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,6 +35,11 @@ D = H * K  # 12
 LAYERS = 3
 PAD = 1  # not the default, which is 0
 LETTERS = {B: "B", H: "H", K: "d_k", T: "T", DV: "d_v", S: "S", D_FF: "d_ff", V: "V", D: "D"}
+# How the signatures of the parts spell them, in shapes and among the arguments.
+SPELLED = {
+    "K": "d_k", "Dv": "d_v", "d_model": "D", "n_heads": "H", "vocab_size": "V",
+    **{each: each for each in LETTERS.values()},
+}  # fmt: skip
 
 # What tens of roundings in a dtype may add up to. Of float64 less is asked than it gives: an honest
 # part may hold a constant such as √d_k in float32.
@@ -236,10 +243,37 @@ def _compare_tensors(
         )
 
 
+_part: ContextVar[str] = ContextVar("part", default="")
+
+
+@contextmanager
+def speaking_of(part: str) -> Iterator[None]:
+    """In this block sizes get the letters that the signature of this part has."""
+    token = _part.set(part)
+    try:
+        yield
+    finally:
+        _part.reset(token)
+
+
+def letter(size: int) -> str | None:
+    """The letter of a size, if the part that is spoken of has it."""
+    return _letters_of(_part.get()).get(size)
+
+
+@functools.cache
+def _letters_of(part: str) -> dict[int, str]:
+    if not part:
+        return LETTERS
+    source = inspect.getsource(getattr(importlib.import_module("lab.stock"), part))
+    words = {SPELLED.get(word) for word in re.findall(r"[A-Za-z]\w*", source)}
+    return {size: name for size, name in LETTERS.items() if name in words}
+
+
 def letters(shape: Tensor | Sequence[int]) -> str:
     """A shape with its letters: "[B, T, D] = [2, 5, 12]"."""
     sizes = list(shape.shape if isinstance(shape, Tensor) else shape)
-    named = [LETTERS.get(size, str(size)) for size in sizes]
+    named = [letter(size) or str(size) for size in sizes]
     if all(name.isdigit() for name in named):
         return str(sizes)
     return f"[{', '.join(named)}] = {sizes}"
@@ -310,7 +344,5 @@ def alike(one: Any, other: Any) -> bool:
 @functools.cache
 def suite(module: str) -> tuple[Check, ...]:
     """The checks of a unit's suite, in the order they stand there: suite("attention")."""
-    import importlib
-
     functions = vars(importlib.import_module(f"autograder.suites.test_{module}")).values()
     return tuple(each.check for each in functions if hasattr(each, "check"))

@@ -38,46 +38,72 @@ def diagnose(
     if not failed:
         return None
     where = explain.place(failed[0].error, namespace)
+    law = explain.in_words(failed[0].error, namespace)
     found = candidates(part, outcomes, seed)
+    if not found:
+        return Diagnosis("", law, where)
+    explained = [_explained(each, failed, seed) for each in found]
+    first = "" if len(set().union(*explained)) == len(failed) else "First: "
     if len(found) == 1:
-        name = found[0].name
-        return Diagnosis(name[0].upper() + name[1:], found[0].sentence, where, (found[0],))
-    law = Diagnosis("", explain.in_words(failed[0].error, namespace), where, tuple(found))
-    if found:
-        either = " or ".join(each.name for each in found)
-        return Diagnosis(f"One of these: {either}", law.sentence, where, law.mistakes)
-    return law
+        name = f"{first}{found[0].name}"
+        return Diagnosis(_headline(name), found[0].sentence, where, (found[0],))
+    if not first and min(map(len, explained)) < len(failed):
+        sentences = "\n".join(f"{_headline(each.name)}: {each.sentence}" for each in found)
+        return Diagnosis("Several things at once", sentences, where, tuple(found))
+    either = " or ".join(each.name for each in found)
+    return Diagnosis(f"{first}One of these: {either}", law, where, tuple(found))
+
+
+def _headline(name: str) -> str:
+    """A name at the start of a line: words get a capital letter, identifiers and signs do not."""
+    word = name.split()[0]
+    return name[0].upper() + name[1:] if word.isascii() and word.isalpha() else name
 
 
 def candidates(part: str, outcomes: list[Outcome], seed: int = 0) -> list[Mistake]:
-    """The known mistakes that explain everything that was seen; else those that explain a share."""
+    """The known mistakes that could be the learner's; none of them fails a check that passed.
+
+    Those that explain every failure, each by itself; else those that do so together; else those
+    that explain the first.
+    """
     failed = [each for each in outcomes if not each.passed]
     passed = [each for each in outcomes if each.passed]
-    whole, share = [], []
-    for mistake in mistakes_of(part):
-        explained = _explained(mistake, failed, seed)
-        if explained and all(_outcome(mistake, each.check, seed).passed for each in passed):
-            (whole if explained == len(failed) else share).append(mistake)
-    return whole or share
+    explained = {
+        mistake: some
+        for mistake in mistakes_of(part)
+        if (some := _explained(mistake, failed, seed))
+        and all(_outcome(mistake, each.check, seed).passed for each in passed)
+    }
+    whole = [mistake for mistake, some in explained.items() if len(some) == len(failed)]
+    if whole:
+        return whole
+    if len(set().union(*explained.values())) == len(failed):
+        several = list(explained.values())
+        return [
+            each for each, some in explained.items() if not any(some < more for more in several)
+        ]
+    return [mistake for mistake, some in explained.items() if 0 in some]
 
 
-def _explained(mistake: Mistake, failed: list[Outcome], seed: int) -> int:
-    """How many failures the mistake shares; none where it fails one of them in another way."""
-    count = 0
-    for ours in failed:
+def _explained(mistake: Mistake, failed: list[Outcome], seed: int) -> set[int]:
+    """Which failures the mistake shares; none where it fails one of them in another way."""
+    shared = set()
+    for number, ours in enumerate(failed):
         theirs = _outcome(mistake, ours.check, seed)
         if not theirs.passed:
             if not _agree(ours, theirs):
-                return 0
-            count += 1
-    return count
+                return set()
+            shared.add(number)
+    return shared
 
 
 def _agree(one: Outcome, other: Outcome) -> bool:
+    """Whether two failures are one: what was found is, and where that says little, the words."""
     if one.passed or other.passed or not alike(one.found, other.found):
         return False
-    if isinstance(one.error, Broken) or isinstance(other.error, Broken):
-        return isinstance(one.error, Broken) and isinstance(other.error, Broken)
+    if isinstance(one.error, Broken) and isinstance(other.error, Broken):
+        measured = any(not isinstance(each, bool) for each in one.found)
+        return measured or str(one.error) == str(other.error)
     return type(one.error) is type(other.error) and str(one.error) == str(other.error)
 
 

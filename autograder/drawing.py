@@ -20,11 +20,14 @@ class Draw:
         return x
 
     def fill(self, module: nn.Module, std: float = 0.4) -> nn.Module:
-        """The module in eval mode, no parameter left at its starting value."""
+        """The module in eval mode, no parameter left at its starting value.
+
+        By name: the order in which a module was given its attributes changes no number.
+        """
         module = module.to(self.device, self.dtype).eval()
-        for parameter in module.parameters():
+        for _, parameter in sorted(module.named_parameters()):
             parameter.data.copy_(self._normal(parameter.shape) * std)
-        self.leaves += module.parameters()
+            self.leaves.append(parameter)
         return module
 
     def ids(self, *shape: int, low: int = 3, high: int = 11) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from autograder.checks import LETTERS, Broken
+from autograder.checks import Broken, letter
 from autograder.judge import TooLong
 
 
@@ -25,10 +25,15 @@ def in_words(error: BaseException | None, namespace: dict[str, Any]) -> str:
     if error is None:
         return ""
     message = " ".join(str(error).split())
+    words = f"{type(error).__name__}: {message[:300]}" if message else type(error).__name__
     for pattern, say in _MEANINGS:
         if found := re.search(pattern, message):
-            return say(found)
-    return f"{type(error).__name__}: {message[:300]}" if message else type(error).__name__
+            words = say(found)
+            break
+    if place(error, namespace):
+        return words
+    law = "What the part takes, gives or holds is not what the stub says: compare names and shapes."
+    return f"{law} {words}"
 
 
 def place(error: BaseException | None, namespace: dict[str, Any]) -> str:
@@ -48,7 +53,7 @@ def place(error: BaseException | None, namespace: dict[str, Any]) -> str:
 
 
 def _letter(size: str) -> str:
-    return f"{LETTERS[int(size)]}={size}" if int(size) in LETTERS else size
+    return f"{named}={size}" if (named := letter(int(size))) else size
 
 
 def _shape(sizes: str) -> str:
@@ -57,6 +62,73 @@ def _shape(sizes: str) -> str:
 
 # torch's messages, and what they mean for somebody who writes attention
 _MEANINGS: list[tuple[str, Callable[[re.Match[str]], str]]] = [
+    (
+        r"Expected tensor for argument #1 'indices'",
+        lambda m: "An embedding takes ids, whole numbers, and is given vectors. Are two arguments "
+        "swapped, or is its table meant (`.weight`)?",
+    ),
+    (
+        r"probability tensor contains either",
+        lambda m: "torch.multinomial is given what is no probability: inf, NaN or less than 0.",
+    ),
+    (
+        r"output with shape \[([\d, ]*)\] doesn't match the broadcast shape \[([\d, ]*)\]",
+        lambda m: f"An in-place change does not fit: {_shape(m[1])} is on the left, the right side "
+        f"makes it {_shape(m[2])}.",
+    ),
+    (
+        r"key's sequence and batch dims",
+        lambda m: "Keys and values must be equally many: they come from the same tokens.",
+    ),
+    (
+        r"__init__\(\) takes (?:from \d+ to )?(\d+) positional arguments? but (\d+) w",
+        lambda m: f"A class that takes {int(m[1]) - 1} arguments is made with {int(m[2]) - 1}.",
+    ),
+    (
+        r"Boolean value of Tensor with more than one value is ambiguous",
+        lambda m: "`if`, `and`, `or` and `not` want one True or False, and a tensor has many: ask "
+        "`mask is not None`, and combine masks with `&`, `|` and `~`.",
+    ),
+    (
+        r"The shape of the mask \[([\d, ]+)\] at index \d+ does not match the shape of the indexed "
+        r"tensor \[([\d, ]+)\]",
+        lambda m: f"`x[mask]` wants a mask of the shape of x: {_shape(m[1])}, not {_shape(m[2])}. "
+        "`masked_fill` and `torch.where` broadcast it.",
+    ),
+    (
+        r"torch\.return_types\.(max|min|sort|topk)",
+        lambda m: f"`{m[1]}` over an axis gives two tensors, values and indices: take `.values`"
+        + (f" (or a{m[1]})." if m[1] in ("max", "min") else "."),
+    ),
+    (
+        r"on the expected device meta|[Tt]ensors? .*(?:same|different) device.*meta",
+        lambda m: "Two devices meet: a tensor was made on the CPU. Make it on the device of the "
+        "input (`meta` stands for a GPU here).",
+    ),
+    (
+        r"Unexpected key\(s\): (.*?)\. Missing key",
+        lambda m: f"The layer holds other names than those asked for ({m[1]}): names are part of "
+        "the task, compare them with the text above the cell.",
+    ),
+    (
+        r"empty\(\): argument 'size'.*NoneType",
+        lambda m: "A layer is made with the width None: which width takes its place?",
+    ),
+    (
+        r"argument 'shape'.*but\s?got float|'float' object cannot be interpreted as an integer",
+        lambda m: "A size must be a whole number: divide with `//`, not `/`.",
+    ),
+    (
+        r"sqrt\(\): argument 'input'.*must be Tensor, not int",
+        lambda m: "torch.sqrt takes a tensor; for a number there is math.sqrt.",
+    ),
+    (
+        r"not enough values to unpack \(expected (\d+), got (\d+)\)|"
+        r"too many values to unpack \(expected (\d+)",
+        lambda m: f"{m[1] or m[3]} names on the left take {m[2] or 'more'} values. A shape has "
+        "as many sizes as axes (count from the end: x.size(-1)); attention gives two "
+        "things, (output, weights).",
+    ),
     (
         r"mat1 and mat2 shapes cannot be multiplied \((\d+)x(\d+) and (\d+)x(\d+)\)",
         lambda m: f"A matrix product does not fit: {_letter(m[2])} columns on the left meet "
@@ -120,8 +192,8 @@ _MEANINGS: list[tuple[str, Callable[[re.Match[str]], str]]] = [
     ),
     (
         r"'(\w+)' object has no attribute '(\w+)'",
-        lambda m: f"{m[1]} has no attribute {m[2]}: attribute names are part of the task, "
-        "compare them with the stub.",
+        lambda m: f"{m[1]} has no attribute {m[2]}. Where it is one of your own, compare its name "
+        "with the lesson's list.",
     ),
     (
         r"name '(\w+)' is not defined",
@@ -129,16 +201,15 @@ _MEANINGS: list[tuple[str, Callable[[re.Match[str]], str]]] = [
     ),
     (
         r"(\w+)\(\) got an unexpected keyword argument '(\w+)'",
-        lambda m: f"{m[1]} does not take {m[2]}: names and order of the arguments are the stub's.",
+        lambda m: f"{m[1]} does not take an argument {m[2]}.",
     ),
     (
         r"(\w+)\(\) takes (?:from \d+ to )?(\d+) positional arguments? but (\d+) w",
-        lambda m: f"{m[1]} takes {m[2]} arguments, it is called with {m[3]}: keep the stub's "
-        "arguments.",
+        lambda m: f"{m[1]} takes {m[2]} arguments, it is called with {m[3]}.",
     ),
     (
         r"(\w+)\(\) missing (\d+) required positional arguments?: (.*)",
-        lambda m: f"{m[1]} is called without {m[3]}: keep the stub's arguments and defaults.",
+        lambda m: f"{m[1]} is called without {m[3]}.",
     ),
     (
         r"cannot assign module before Module\.__init__|__init__\(\) call",

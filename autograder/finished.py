@@ -21,7 +21,10 @@ def yours(exercises: Path | None = None) -> None:
         return
     found = finished(exercises or Path.cwd().parent)
     parts.adopt(found)
-    print(f"Yours: {', '.join(found)}. Stock: the rest." if found else "All earlier parts: stock.")
+    if found:
+        print(f"Yours: {', '.join(found)}. PyTorch's own: the rest.")
+    else:
+        print("Every part is PyTorch's own: none of yours has passed yet.")
 
 
 def finished(exercises: Path) -> dict[str, Any]:
@@ -33,14 +36,10 @@ def finished(exercises: Path) -> dict[str, Any]:
         if not passed.keys() & unit.parts or not path.exists():
             continue
         submission = Submission.load(path, unit)
-        same = {
-            part
-            for part in unit.parts
-            if part in passed
-            and part in submission.by_id
-            and submission.by_id[part].source.strip() == passed[part].strip()
-        }
-        if same:
-            implementations = submission.implementations().found
-            found |= {part: implementations[part] for part in same & implementations.keys()}
+        implementations = submission.implementations().found
+        for part in unit.parts:
+            cell = submission.by_id.get(part)
+            unchanged = cell and part in passed and cell.source.strip() == passed[part].strip()
+            if unchanged and part in implementations:
+                found[part] = implementations[part]
     return found

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from autograder.checks import Check, keeping_found, suite
+from autograder.checks import Check, keeping_found, speaking_of, suite
 from autograder.drawing import Draw
 from autograder.source import namespace_of
 from lab import parts
@@ -57,7 +57,13 @@ def judge(part: str, implementation: Any, seed: int = 0) -> list[Outcome]:
 def judge_one(each: Check, implementation: Any, seed: int = 0) -> Outcome:
     """Run one check. Whatever happens in it stays in it."""
     error: BaseException | None = None
-    with alone(each.part, implementation) as work, keeping_found() as found, quiet() as printed:
+    with (
+        speaking_of(each.part),
+        alone(each.part, implementation) as work,
+        keeping_found() as found,
+        quiet() as printed,
+        torch.enable_grad(),  # a part may have switched gradients off for good
+    ):
         try:
             with torch.random.fork_rng(devices=[]), within(SECONDS):
                 torch.manual_seed(seed)

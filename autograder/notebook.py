@@ -19,6 +19,14 @@ from autograder.report import report_on
 from autograder.source import source_of
 from lab.course import PARTS, unit_named
 
+
+class Points(float):
+    """What a cell gives to nbgrader. A notebook has said it already, and shows no bare number."""
+
+    def _repr_html_(self) -> str:
+        return ""
+
+
 _last: dict[str, Any] = {}  # the last report of each part, for the hint that fits it
 
 
@@ -29,7 +37,7 @@ def check(part: str, implementation: Any = None, *, seed: int = 0) -> float:
         implementation = vars(sys.modules["__main__"]).get(part)
     if implementation is None:
         _tell(f"{part} is not defined yet: run the cell above that defines it.")
-        return 0.0
+        return Points(0)
     source = source_of(implementation, part)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the tensors are tiny: a second thread costs more than it gives
@@ -40,7 +48,7 @@ def check(part: str, implementation: Any = None, *, seed: int = 0) -> float:
     _last[part] = report
     progress.record(part, report.points, report.passed, source)
     _show(report.text(), report.html())
-    return report.points
+    return Points(report.points)
 
 
 def quiz(unit: str, answers: dict[str, Any]) -> float:
@@ -63,7 +71,7 @@ def quiz(unit: str, answers: dict[str, Any]) -> float:
     name = progress.quiz_of(unit_named(unit).name)
     progress.record(name, float(points), points == len(asked))
     _show("\n".join([head, *said]), f"<b>{head}</b>{''.join(rows)}")
-    return float(points)
+    return Points(points)
 
 
 def hint(part: str, level: int | None = None) -> None:
@@ -73,9 +81,10 @@ def hint(part: str, level: int | None = None) -> None:
         raise ValueError(f"level={level}: choose 1 to {len(LEVELS)}")
     diagnosis = getattr(_last.get(part), "diagnosis", None)
     if diagnosis and diagnosis.named and level is None:
-        _tell(f"{diagnosis.named.name}: {diagnosis.named.hint}")
+        _tell(f"{diagnosis.headline}\n{diagnosis.named.hint}")
     level = progress.count_hint(part, level, len(LEVELS))
-    _tell(f"Hint {level} of {len(LEVELS)} ({LEVELS[level - 1]})\n{hints_of(part)[level - 1]}")
+    text = f"Hint {level} of {len(LEVELS)} ({LEVELS[level - 1]})\n\n{hints_of(part)[level - 1]}"
+    _show(text.replace("```text\n", "").replace("```", "").strip(), markdown=text)
     if level == len(LEVELS) and progress.passed(part):
         unit = PARTS[part]
         _tell(f"You have passed it: the reference is {part} in solutions/{unit.module}.py.")
@@ -123,8 +132,8 @@ def _tell(text: str) -> None:
     _show(text, f"<p style='white-space:pre-wrap;margin:.3em 0'>{escape(text)}</p>")
 
 
-def _show(text: str, html: str) -> None:
-    """HTML in a notebook, text elsewhere."""
+def _show(text: str, html: str = "", markdown: str = "") -> None:
+    """HTML or Markdown in a notebook, text elsewhere."""
     try:
         from IPython.core.getipython import get_ipython
         from IPython.display import display
@@ -133,6 +142,7 @@ def _show(text: str, html: str) -> None:
         return
     shell = get_ipython()
     if shell is not None and hasattr(shell, "kernel"):
-        display({"text/html": html, "text/plain": text}, raw=True)
+        rich = {"text/html": html} if html else {"text/markdown": markdown}
+        display({**rich, "text/plain": text}, raw=True)
     else:
         print(text)

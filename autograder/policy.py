@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -56,6 +56,8 @@ def rule(part: str) -> str:
     names = SHORTCUTS.get(part)
     if not names:
         return ""
+    if set(_STACKS) <= set(names):
+        return "Write it without torch's own Transformer and attention classes."
     return "Write it without torch's " + ", ".join(names[:-1]) + f" or {names[-1]}."
 
 
@@ -99,16 +101,21 @@ def in_source(part: str, source: str) -> str | None:
 def in_names(part: str, source: str, namespace: dict[str, Any]) -> str | None:
     """The finished part that a source reaches by a name from another cell, or None."""
     try:
-        names = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)]
+        tree = ast.parse(source)
     except SyntaxError:
         return None
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    own = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
+    own |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
     for node in names:
         value = namespace.get(node.id)
-        home = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "")
-        itself = home == "lab.decoding" and getattr(value, "__name__", "") == part
-        own = home == namespace.get("__name__")
-        if itself or (_is_finished(str(home)) and not own):
-            return _said(part, f"{node.id}, which is {home}'s,", node.lineno)
+        if node.id in own or not isinstance(value, (ModuleType, FunctionType, type)):
+            continue
+        home = value.__name__ if isinstance(value, ModuleType) else value.__module__
+        itself = home == "lab.decoding" and value.__name__ == part
+        here = home == namespace.get("__name__")
+        if itself or (_is_finished(str(home)) and not here):
+            return _said(part, f"{node.id} of {home}", node.lineno)
     return None
 
 

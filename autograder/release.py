@@ -49,7 +49,8 @@ HEADERS = '[markdown], given, solution="…", check="…", see="…" or quiz'
 IMPORTS = "from autograder import check, hint, quiz, reset, status, submit"
 ADOPTING = f"{IMPORTS}, yours\n\nyours()"  # from the second unit on
 LINES = {
-    "unit-line": "*Unit {number} of {count} · {minutes} minutes · {points} points · {next}*",
+    "unit-line": "*Unit {number} of {count} · {minutes} minutes of writing · {points} points · "
+    "{next}*",
     "part-line": "**{minutes} minutes · {points} points.** {rule}",
 }
 METADATA = {

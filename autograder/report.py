@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from autograder import explain, policy
-from autograder.checks import Check
+from autograder.checks import Check, speaking_of
 from autograder.diagnosis import Diagnosis, diagnose
 from autograder.judge import Outcome, judge, not_started
 from autograder.source import namespace_of, source_of
@@ -84,7 +84,7 @@ class Report:
         if self.state == "not started":
             return [("Not started", f'Write it in the cell above; hint("{self.part}") helps.')]
         if self.state == "passed":
-            return [("All public checks passed.", "")]
+            return [("All checks passed.", "")]
         said = []
         if diagnosis := self.diagnosis:
             text = [diagnosis.sentence, f"→ {diagnosis.where}" if diagnosis.where else ""]
@@ -117,9 +117,11 @@ def report_on(
     if shortcut:
         lines = tuple(Line(each.check, False) for each in outcomes)
         return Report(part, "shortcut", lines, Diagnosis("A shortcut", shortcut))
-    lines = tuple(_line(each, namespace) for each in outcomes)
-    state = "passed" if all(line.passed for line in lines) else "failed"
-    return Report(part, state, lines, diagnose(part, outcomes, namespace, seed), _printed(outcomes))
+    with speaking_of(part):
+        lines = tuple(_line(each, namespace) for each in outcomes)
+        diagnosis = diagnose(part, outcomes, namespace, seed)
+    state = "failed" if diagnosis else "passed"
+    return Report(part, state, lines, diagnosis, _printed(outcomes))
 
 
 def _line(outcome: Outcome, namespace: dict[str, Any]) -> Line:

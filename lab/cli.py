@@ -68,7 +68,7 @@ def train(
     warmup: Annotated[
         int | None, typer.Option(min=0, help="Updates up to the peak." + OF_PRESET)
     ] = None,
-    dropout: Annotated[float, typer.Option(min=0, max=0.9, help="After each sub-layer.")] = 0.1,
+    dropout: Annotated[float, typer.Option(min=0, max=0.9, help="After each sublayer.")] = 0.1,
     smoothing: Annotated[float, typer.Option(min=0, max=0.9, help="Of the labels.")] = 0.1,
     averaging: Annotated[
         float | None, typer.Option(min=0, max=1, help="Decay of the mean weights." + OF_PRESET)

@@ -31,6 +31,10 @@ def see(*needed: str) -> Iterator[None]:
         yield
     except NotImplementedError:
         print(f"This waits for {' and '.join(filter(None, needed)) or 'a part above'}.")
+    except NameError as error:
+        if error.name not in needed:
+            raise
+        print(f"{error.name} is not there yet: run the cell that defines it.")
 
 
 def show(figure: Figure) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lab.files import replacing
 
@@ -58,7 +59,8 @@ def heat_maps(
     high, wide = next(iter(arrays.values())).shape
     across = min(4, len(arrays))
     down = -(-len(arrays) // across)
-    cell = 0.34 if max(high, wide) <= 24 else 8 / max(high, wide)
+    largest = max(high, wide)
+    cell = 0.34 if largest <= 12 else 8 / max(24, largest) if rows or columns else 4 / largest
     left, above = (0.09 * max(map(len, names or [""])) for names in (rows, columns))
     size = (across * (wide * cell + left + 0.7), down * (high * cell + above + 1.0))
     figure = Figure(figsize=size, layout="constrained")
@@ -70,7 +72,7 @@ def heat_maps(
     for axes, (title, array) in zip(
         figure.subplots(down, across, squeeze=False).flat, arrays.items(), strict=False
     ):
-        axes.imshow(array, aspect="equal", **colours)
+        image = axes.imshow(array, aspect="equal", **colours)
         axes.set_title(title, fontsize=10)
         _label(axes.xaxis, columns, wide, rotation=90)
         _label(axes.yaxis, rows, high)
@@ -83,6 +85,9 @@ def heat_maps(
                           color="white" if light else "black")  # fmt: skip
     for axes in figure.axes[len(arrays) :]:
         axes.set_visible(False)
+    if not numbers and len(np.unique(np.concatenate([a.ravel() for a in arrays.values()]))) > 2:
+        figure.colorbar(image, ax=figure.axes[: len(arrays)], shrink=0.8, aspect=30)
+    figure.draw_without_rendering()  # the first layout has not yet seen the titles
     return figure
 
 
@@ -105,17 +110,20 @@ def lines(
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     if logx:
         axes.set_xscale("log", base=2)
+    elif all(float(each).is_integer() for each in axes.get_lines()[0].get_xdata()):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if logy:
         axes.set_yscale("log")
     if len(curves) > 1:
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def bars(values: Mapping[str, float], *, ylabel: str = "", title: str = "") -> Figure:
     """One bar a name."""
-    figure = Figure(figsize=(max(3.2, 0.7 * len(values)), 2.8), layout="constrained")
+    width = 0.35 + 0.09 * max(map(len, values))  # an inch and its share for the longest name
+    figure = Figure(figsize=(max(3.2, width * len(values)), 2.8), layout="constrained")
     axes = figure.subplots()
     axes.bar(list(values), [float(each) for each in values.values()], color="#3b75af")
     axes.set(ylabel=ylabel, title=title)

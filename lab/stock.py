@@ -45,7 +45,8 @@ def scaled_dot_product_attention(
     if mask is not None:
         mask = mask.expand(*query.shape[:-1], key.size(-2))
     if parts.chosen("softmax"):
-        scores = torch.einsum("...tk,...sk->...ts", query, key) / math.sqrt(query.size(-1))
+        scaled = query / math.sqrt(query.size(-1))  # before the product: float16 overflows after it
+        scores = torch.einsum("...tk,...sk->...ts", scaled, key)
         weights = parts.softmax(scores if mask is None else scores.where(mask, -math.inf))
         return weights @ value, weights
     weights = F.scaled_dot_product_attention(query, key, _identity(key), attn_mask=mask)

@@ -12,7 +12,7 @@ little, or blow them up a little. A little, a hundred times.
 **The question of this unit:** what has to stand between the layers, so that a deep stack still
 learns?
 
-The paper's answer is one line, after each sub-layer (§3.1): *add* its input to its output, then
+The paper's answer is one line, after each sublayer (§3.1): *add* its input to its output, then
 *norm* the sum. You write both halves: `LayerNorm` and `AddNorm`.
 """
 
@@ -28,9 +28,9 @@ from lab.plotting import heat_maps, lines
 """
 ## What depth does
 
-Here are stacks of 1, 2, 4, … 64 plain layers: a linear layer, a ReLU, and on. Each gets the same
-random input and the same random push on its output. Look at the size of the gradient that arrives
-at the *first* layer: what happens to it when the stack doubles?
+Here are stacks of 1, 2, 4, … 64 plain layers: a linear layer, a ReLU, and so on. Each gets random
+numbers as input, and at its output a random gradient to send back (`push` in the code). Look at the
+size of the gradient that arrives at the *first* layer: what happens to it when the stack doubles?
 """
 
 # %% see=""
@@ -78,7 +78,7 @@ $$\text{LayerNorm}(x)_d = \gamma_d\,\frac{x_d - \mu}{\sqrt{\sigma^2 + \varepsilo
 
 | symbol | meaning | shape |
 |---|---|---|
-| $x$ | one token | `[D]` |
+| $x$ | one token; $x_d$ is its feature number $d$ | `[D]` |
 | $\mu$, $\sigma^2$ | its mean and its variance: *two numbers a token* | `[..., 1]` |
 | $\varepsilon$ | a small number, so that a variance of 0 is no division by zero | a number |
 | $\gamma$ | a learned scale, one for each feature; in PyTorch `weight`, ones at the start | `[D]` |
@@ -151,8 +151,8 @@ if __name__ == "__main__":
 
 # %% [markdown]
 """
-Loudness and offset are gone; the *pattern* of each token, which feature stands out, is left. That
-is what the next layer reads.
+Scale and offset are gone; the *pattern* of each token, which feature stands out, is left. That is
+what the next layer reads.
 
 **Each token alone.** The norm of one token never looks at another. Check it: change one token of
 one sentence, and see which results change.
@@ -170,10 +170,12 @@ if __name__ == "__main__":
 # %% [markdown]
 r"""
 That is why it suits sentences. A *batch* norm would take its mean over the sentences of the batch
-and their padding: a translation would then depend on who else is being translated.
+and their padding: in training, what becomes of a sentence would then depend on its neighbours in
+the batch.
 
 **Two formulas that differ.** A well-known annotated version of the paper divides by D - 1 and puts
-eps after the root. How far is it from yours? Watch the width.
+eps after the root. How far is it from yours? Watch the width. The last line is about the second
+trap: one variance by two formulas, for tokens far from zero.
 """
 
 # %% see="LayerNorm"
@@ -210,15 +212,15 @@ r"""
 $$\text{AddNorm}(x, y) = \operatorname{LayerNorm}(x + \operatorname{dropout}(y))
 \qquad y = \text{Sublayer}(x)$$
 
-$y$ is what a sub-layer (attention, feed-forward) made of $x$. This order, first add and then norm,
+$y$ is what a sublayer (attention, feed-forward) made of $x$. This order, first add and then norm,
 is called *post-norm*; it is the paper's. Later models mostly use *pre-norm*,
-$x + \text{Sublayer}(\text{LayerNorm}(x))$, which leaves the way of $x$ quite free. In this course
-it is post-norm throughout.
+$x + \text{Sublayer}(\text{LayerNorm}(x))$, in which nothing but sums stands on the way of $x$.
+This course keeps to post-norm throughout.
 
 Dropout falls on $y$ alone, before the sum (§5.4): the remarks may be lost, the text may not.
 
 **Given** `x` and `sublayer_output`, two *tensors* of the same shape `[..., D]`, and your
-`LayerNorm`. The sub-layer has run already; nothing is called here but dropout and norm.
+`LayerNorm`. The sublayer has run already; nothing is called here but dropout and norm.
 
 **Write** in `__init__`
 
@@ -226,7 +228,7 @@ Dropout falls on $y$ alone, before the sum (§5.4): the remarks may be lost, the
 
 and in `forward`
 
-2. dropout on the sub-layer's output;
+2. dropout on the sublayer's output;
 3. the sum with `x`, in a new tensor;
 4. the norm of the sum.
 """
@@ -234,7 +236,7 @@ and in `forward`
 
 # %% solution="AddNorm"
 class AddNorm(nn.Module):
-    """Adds a sub-layer's output to its input, then normalises: norm(x + dropout(output)).
+    """Adds a sublayer's output to its input, then normalises: norm(x + dropout(output)).
 
     The norm is the submodule `norm`, a LayerNorm of d_model.
     """
@@ -258,7 +260,8 @@ class AddNorm(nn.Module):
 """
 **See it.** The stack from the top of this page again, 32 layers deep, in four versions: plain, with
 your norm alone, with the residual alone, with your AddNorm. The curves show the size of the
-gradient at every layer, from the first (left) to the last. Look for the flat curve.
+gradient at every layer, from the first (left) to the last. Mind the scale: each tick is a factor of
+100. Look for the curve that stays level.
 """
 
 # %% see="AddNorm"
@@ -307,11 +310,11 @@ if __name__ == "__main__":
 """
 *Plain*: the gradient dies on its way back. *Norm alone*: it grows on its way back, for every norm
 stretches what its layer has shrunk, and a little more. *Residual alone*: it survives, but the
-numbers grow with every layer, and with them all gradients. *Add and norm*: nearly the same size
-everywhere. It takes both.
+numbers grow with every layer ("output up to"), and with them all gradients. *Add and norm*: nearly
+the same size everywhere. It takes both.
 
-Does it matter for learning? The same four stacks, 24 layers deep, learn a small task: to do what
-another, fixed network does. Which curves come down?
+Does it matter for learning? Stacks of the same four kinds, 24 layers deep, learn a small task: to
+do what another, fixed network does. Which curve ends lowest?
 """
 
 # %% see="AddNorm"
@@ -341,11 +344,11 @@ if __name__ == "__main__":
 
 # %% [markdown]
 """
-*Plain* learns next to nothing in these steps, and *residual alone* spends them on getting its huge
-numbers down. *Add and norm* is the lowest from early on. It is one small task and one start, so try
-others: `depth=12` and `depth=48`, another seed in `stack`. In the fifteen runs we tried (three
-depths, five seeds) the order at the end was always this one, and only *add and norm* gained from
-depth.
+*Plain* learns next to nothing in these steps, *norm alone* a little, and *residual alone* spends
+them on getting its huge numbers down. *Add and norm* is the lowest from early on. It is one small
+task and one start, so try others: `depth=12` and `depth=48`, another seed in `stack`. In the
+fifteen runs we tried (three depths, five seeds) the order at the end was always this one, and only
+*add and norm* ended lower with 48 layers than with 12.
 
 **Try it in the model.** First with your `LayerNorm` and your `AddNorm` in all fifteen places. Then
 the same trained weights with the residual taken out, and nothing else changed.
@@ -356,7 +359,7 @@ if __name__ == "__main__":
     translate_with({"LayerNorm": LayerNorm, "AddNorm": AddNorm})
 
     class WithoutResidual(AddNorm):
-        """What the sub-layer gives, normed; x is lost."""
+        """What the sublayer gives, normed; x is lost."""
 
         def forward(self, x, sublayer_output):
             return self.norm(sublayer_output)
@@ -366,7 +369,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 """
-Every sub-layer was trained to give *remarks*. Take the text away, and the remarks alone mean
+Every sublayer was trained to give *remarks*. Take the text away, and the remarks alone mean
 nothing.
 """
 
@@ -376,7 +379,7 @@ nothing.
 r"""
 ## For those who want more
 
-Write `PreNorm(d_model, dropout)` whose forward takes `x` and the sub-layer itself, a function, and
+Write `PreNorm(d_model, dropout)` whose forward takes `x` and the sublayer itself, a function, and
 gives `x + dropout(sublayer(norm(x)))`. Draw its gradients over depth beside the four curves above,
 at 32 and at 128 layers. Xiong et al. (2020) say that pre-norm can be trained without warm-up (unit
 10) and post-norm cannot. Where in your picture do you see why? And why does a stack of pre-norm

@@ -13,6 +13,9 @@ other words, in a way that can be learned by gradient descent?
 
 The answer is a look-up in a table, made soft. You write it in four parts, from the bottom up:
 `softmax`, `soft_lookup`, `scaled_dot_product_attention`, `SelfAttention`.
+
+*The paper* is Vaswani et al., *Attention Is All You Need*, 2017 (arXiv:1706.03762). Every § in this
+course is a section of it.
 """
 
 # %% given
@@ -23,7 +26,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lab.lesson import see, show, translate_with
-from lab.plotting import heat_map, lines
+from lab.plotting import heat_map, heat_maps, lines
 
 # %% [markdown]
 """
@@ -33,7 +36,8 @@ A dictionary of names and ages answers a query only if the key is exactly there.
 something that is almost a key, and nothing comes back. Ask for all keys that share the family name,
 and you get several values; you can take their mean, each with the same weight. Ask with a
 *vector*, and every key matches a little: the mean is taken over all values, weighted by how well
-each key matches. The first two are special cases of the third.
+each key matches. The first two are its extremes: all the weight on one key, or the same weight on
+several. The cell below asks in all three ways.
 """
 
 # %% see=""
@@ -60,8 +64,10 @@ w_s = \frac{e^{q \cdot k_s}}{\sum_{r=1}^{S} e^{q \cdot k_r}}$$
 
 | symbol | meaning | shape |
 |---|---|---|
-| $q$ | the query: what is looked for | `[d]` |
-| $k_s$ | key number $s$: what that entry offers itself as | `[d]` |
+| $S$ | how many keys there are, and as many values | a number |
+| $d_k$, $d_v$ | the width of a key, the width of a value | numbers |
+| $q$ | the query: what is looked for | `[d_k]` |
+| $k_s$ | key number $s$: what that entry offers itself as | `[d_k]` |
 | $v_s$ | value number $s$: what that entry gives | `[d_v]` |
 | $q \cdot k_s$ | the score: the larger, the better the match | a number |
 | $w_s$ | the weight: the score after softmax, all weights sum to 1 | a number |
@@ -74,23 +80,28 @@ weights are 1/8, 2/8 and 5/8. With values 8, 0 and 16 the result is 1 + 0 + 10 =
 r"""
 ## softmax
 
-Softmax turns scores into weights: positive, with sum one.
+Softmax turns scores $x$ into weights: positive, with sum one.
 
 $$\operatorname{softmax}(x)_s = \frac{e^{x_s}}{\sum_r e^{x_r}}$$
 
 There is a trap. $e^{89}$ is more than float32 can hold: it becomes `inf`, and `inf / inf` is NaN.
 But only *differences* between scores count, for
 $\frac{e^{x_s}}{\sum_r e^{x_r}} = \frac{e^{x_s - m}}{\sum_r e^{x_r - m}}$ with any $m$.
-Take for $m$ the largest score of the slice, and no exponent is ever above 0.
+A *slice* is one run of scores along the axis `dim`: with `dim=-1`, a row. Take for $m$ the largest
+score of the slice, and no exponent is ever above 0.
 
 A second trap waits in unit 02, where hidden scores are set to $-\infty$. A slice that is *all*
-$-\infty$ has the maximum $-\infty$, and $-\infty - (-\infty)$ is NaN. The lab's rule: such a slice
-gives zeros.
+$-\infty$ has the maximum $-\infty$, and $-\infty - (-\infty)$ is NaN. The rule of this course:
+such a slice gives zeros.
+
+A stub says which shapes go in and come out: `Float[Tensor, "S K"]` is a tensor of `S` rows and `K`
+columns, `*axes` is any number of axes, `#T` is `T` or 1. `K` is $d_k$ and `Dv` is $d_v$.
 
 **Given** `scores` of any shape, and the axis `dim` over which the weights sum to 1.
 
 **Write**
-1. the largest score of each slice along `dim`, the axis kept so that shapes line up;
+
+1. the largest score of each slice along `dim` (`amax`), the axis kept so that shapes line up;
 2. the exponentials of the scores with it taken off;
 3. the exponentials divided by their sum along `dim`;
 4. the case of a slice that is all `-inf`: zeros, and no NaN on the way back either.
@@ -127,7 +138,8 @@ if __name__ == "__main__":
 # %% [markdown]
 """
 With factor 0 every score is the same and softmax is a plain mean. With factor 4 it is almost a
-maximum. The *scale* of the scores decides between the two. Keep that in mind for √d_k.
+maximum. The *scale* of the scores decides between the two. Keep that in mind: a root further down
+is there for nothing else.
 """
 
 # %% [markdown]
@@ -136,9 +148,10 @@ r"""
 
 The table with names and ages again, now as one function: one query, `S` keys, `S` values.
 
-**Given** `query` `[d]`, `keys` `[S, d]`, `values` `[S, d_v]`, and your `softmax`.
+**Given** `query` `[d_k]`, `keys` `[S, d_k]`, `values` `[S, d_v]`, and your `softmax`.
 
 **Write**
+
 1. the score of every key: its dot product with the query, nothing divided;
 2. the weights;
 3. the mean of the values with these weights. Return it together with the weights.
@@ -177,8 +190,8 @@ r"""
 ## Tokens ask tokens
 
 Now let every word of a sentence ask all words, itself included. The simplest idea: each token's
-vector $x_t$ is query, key and value at once. The score of two tokens is $x_t \cdot x_s$. That has
-three faults, which the next cell measures:
+vector $x_t$ is query, key and value at once. (A *token* is a word, or a piece of one.) The score of
+two tokens is $x_t \cdot x_s$. That has three faults:
 
 1. **It is symmetric.** $x_t \cdot x_s = x_s \cdot x_t$: *it* looks at *animal* as *animal* looks
    at *it*.
@@ -187,10 +200,14 @@ three faults, which the next cell measures:
    *gives* are three different things. And since $x_t \cdot x_t$ is large, each token mostly finds
    itself.
 
-The cure is three learned projections: $q_t = W_Q x_t$, $k_t = W_K x_t$, $v_t = W_V x_t$ (biases
+The cure is three learned projections: $q_t = x_t W_Q$, $k_t = x_t W_K$, $v_t = x_t W_V$ (biases
 left out). First *keys*, so that a token can be found by something other than what it is. Then
 *queries*, so that seeking differs from being found. Then *values*, so that what is handed over is
 not what was matched.
+
+The next cell measures faults 1 and 3, first on raw vectors, then with projections. These are still
+random; it is training that gives them a meaning. On the left two rows have two equal squares
+instead of one: which, and why?
 """
 
 # %% see="softmax"
@@ -199,23 +216,26 @@ if __name__ == "__main__":
     generator = torch.Generator().manual_seed(0)
     vectors = {word: torch.randn(16, generator=generator) for word in sorted(set(words))}
     x = torch.stack([vectors[word] for word in words])
-    project = torch.randn(2, 16, 16, generator=generator) / 4
-    raw = softmax(x @ x.T)
-    learned = softmax((x @ project[0]) @ (x @ project[1]).T / 4)
-    print("scores symmetric, raw:      ", torch.allclose(x @ x.T, (x @ x.T).T))
-    print("weight a token gives itself:", f"raw {raw.diagonal().mean():.2f},",
-          f"with projections {learned.diagonal().mean():.2f}")  # fmt: skip
-    show(heat_map(raw, words, words, "raw dot products: every word finds itself"))
+    to_query, to_key = torch.randn(2, 16, 16, generator=generator) / 4
+    scores = {"raw": x @ x.T, "projected": (x @ to_query) @ (x @ to_key).T / 4}
+    weights = {name: softmax(each) for name, each in scores.items()}
+    for name, each in scores.items():
+        print(f"{name:<9}  symmetric: {torch.allclose(each, each.T)!s:<5} ",
+              f"weight a token gives itself: {weights[name].diagonal().mean():.2f}")  # fmt: skip
+    show(heat_maps(weights, words, words))
 
 # %% [markdown]
 r"""
+Raw, every word finds itself. *the* stands there twice, with the same vector, and finds both.
+
 ## Why √d_k
 
 A score is a sum of $d_k$ products. If the numbers in $q$ and $k$ have mean 0 and variance 1, each
 product has variance 1, and the sum has variance $d_k$. So with wider vectors scores grow, like
-$\sqrt{d_k}$, and softmax turns into a maximum: one weight near 1, the others near 0, and with them
-the gradient (§3.2.1). Measure it: the variance of the scores, and the *entropy* of the weights,
-which is $\ln S$ when all are equal and 0 when one has everything.
+$\sqrt{d_k}$, and softmax turns into a maximum: one weight near 1, the others near 0. There its
+slope is near 0 too, and hardly any gradient comes back (§3.2.1). Measure it: the variance of the
+scores, and the *entropy* of the weights, $-\sum_s w_s \ln w_s$, which is $\ln S$ when all are equal
+and 0 when one has everything.
 """
 
 # %% see="softmax"
@@ -241,7 +261,8 @@ root.
 
 ## scaled_dot_product_attention
 
-All queries at once, as matrices (§3.2.1, equation 1):
+All queries at once, as matrices: $T$ queries are the rows of $Q$, the keys the rows of $K$, the
+values the rows of $V$ (§3.2.1, equation 1):
 
 $$\operatorname{Attention}(Q, K, V)
 = \operatorname{softmax}\!\left(\frac{QK^\top}{\sqrt{d_k}}\right) V$$
@@ -255,8 +276,9 @@ broadcasts to `[..., T, S]` or None, and your `softmax`. The dots stand for any 
 heads), or none: count axes from the end.
 
 **Write**
+
 1. the scores `[..., T, S]`, divided by the root of the width of a key;
-2. `-inf` wherever the mask is False;
+2. `-inf` wherever the mask is False (`masked_fill` broadcasts a mask; `scores[mask]` does not);
 3. the weights: each query's weights sum to 1 over the *keys*;
 4. output and weights, in this order. A query that may look at nothing gets zeros in both.
 """
@@ -282,15 +304,13 @@ def scaled_dot_product_attention(
 
 # %% [markdown]
 """
-**See it.** Four queries, six keys. Query 2 points along key 4, and twice as
-far. The mask on the right hides the last two keys. Where does query 2 look when its favourite
-is hidden?
+**See it.** Four queries, six keys: rows ask, columns answer. Query 2 points along key 4, and twice
+as far. The mask on the right hides the last two keys. Where does query 2 look when its favourite is
+hidden?
 """
 
 # %% see="scaled_dot_product_attention"
 if __name__ == "__main__":
-    from lab.plotting import heat_maps
-
     generator = torch.Generator().manual_seed(9)
     key = torch.randn(6, 8, generator=generator)
     query = torch.randn(4, 8, generator=generator)
@@ -298,12 +318,15 @@ if __name__ == "__main__":
     visible = torch.arange(6) < 4  # broadcasts over the queries
     _, free = scaled_dot_product_attention(query, key, key)
     _, masked = scaled_dot_product_attention(query, key, key, visible)
-    show(heat_maps({"all keys": free, "keys 4 and 5 hidden": masked}, numbers=True))
+    rows, columns = [f"query {t}" for t in range(4)], [f"key {s}" for s in range(6)]
+    pictures = {"all keys": free, "keys 4 and 5 hidden": masked}
+    show(heat_maps(pictures, rows, columns, numbers=True))
 
 # %% [markdown]
 """
-**Try it in the model.** The trained model that comes with the lab has nine attention layers of four
-heads. Here each of them calls *your* function. The translations should not change by a word.
+**Try it in the model.** The trained model that comes with the lab has nine attention layers, and
+each attends in four *heads* at once, which unit 03 explains. Here all of them call *your* function
+in place of PyTorch's, which is called *stock*. The translations should not change by a word.
 """
 
 # %% see="scaled_dot_product_attention"
@@ -362,7 +385,8 @@ class SelfAttention(nn.Module):
 """
 **See it.** Can three small matrices learn that *it* should look at *animal* when the sentence ends
 in *tired*, and at *street* when it ends in *wide*? We ask for just that: two sentences, and a loss
-that is small when the weight falls on the right word. Two hundred steps of gradient descent.
+that is small when the weight falls on the right word. Two hundred steps of gradient descent, first
+with one layer, then with two, where the second reads what the first has found. Will one do?
 """
 
 # %% see="SelfAttention"
@@ -371,25 +395,31 @@ if __name__ == "__main__":
     words = "the animal did not cross the street because it was too tired wide".split()
     vectors = torch.randn(len(words), 16)
     tired, wide = vectors[:12], torch.cat([vectors[:11], vectors[12:]])
-    layers = nn.ModuleList([SelfAttention(16), SelfAttention(16)])  # what one finds, one reads
-    optimizer = torch.optim.Adam(layers.parameters(), lr=0.01)
-    x = torch.stack([tired, wide])
-    for _ in range(200):
-        gathered = x + layers[0](x)[0]
-        weights = layers[1](gathered)[1]
-        loss = -weights[0, 8, 1].log() - weights[1, 8, 6].log()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    endings = ["… too tired", "… too wide"]
-    print(f"loss {loss.item():.3f}: the product of the two weights is {math.exp(-loss.item()):.2f}")
-    show(heat_map(weights[:, 8], endings, [*words[:11], "tired/wide"], "where 'it' looks"))
+    pictures = {}
+    for name, depth in (("one layer", 1), ("two layers", 2)):
+        layers = nn.ModuleList([SelfAttention(16) for _ in range(depth)])
+        optimizer = torch.optim.Adam(layers.parameters(), lr=0.01)
+        for _ in range(200):
+            x = torch.stack([tired, wide])
+            for layer in layers[:-1]:
+                x = x + layer(x)[0]
+            weights = layers[-1](x)[1]
+            right = weights[0, 8, 1], weights[1, 8, 6]  # it → animal, it → street
+            loss = -right[0].log() - right[1].log()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        print(f"{name}: weight on the right word {right[0]:.2f} and {right[1]:.2f}")
+        pictures[f"where 'it' looks, {name}"] = weights[:, 8]
+    show(heat_maps(pictures, ["… too tired", "… too wide"], [*words[:11], "tired/wide"]))
 
 # %% [markdown]
 """
-It needs two layers: the first lets *it* learn how the sentence ends, the second looks for the word.
-Nobody told the layers what an animal is. The three faults are gone: the scores need not be
-symmetric, there is something to learn, and each token has three roles.
+One layer cannot. The query of *it* is made from *it* alone, so it is the same in both sentences,
+and so are its scores for *animal* and *street*. Of two layers, the first tells *it* how the
+sentence ends, and the second looks for the word. Nobody told the layers what an animal is. The
+three faults are gone: the scores need not be symmetric, there is something to learn, and each token
+has three roles.
 
 Compare with a recurrent network. There, *it* hears of *animal* through seven steps, one after the
 other, and each can lose a little. Here the path between any two tokens is one step long, and all
@@ -406,6 +436,7 @@ r"""
 Softmax weights are never exactly 0. *Sparsemax* (Martins and Astudillo 2016) projects the scores
 onto the simplex instead and gives true zeros: sort the scores $z_{(1)} \ge z_{(2)} \ge \dots$, find
 the largest $k$ with $1 + k z_{(k)} > \sum_{j \le k} z_{(j)}$, set
-$\tau = (\sum_{j \le k} z_{(j)} - 1) / k$, and take $\max(z - \tau, 0)$. Write it with the signature
-of `softmax`, and look at the same two pictures. What does the model translate with it?
+$\tau = (\sum_{j \le k} z_{(j)} - 1) / k$, and take $\max(z - \tau, 0)$. Write it under the name
+`softmax`, run the cells below it again, and look at the weights of the five scores and at the ages.
+What does the model translate with it?
 """

@@ -37,9 +37,9 @@ the right sheet (*where am I in my sentence?*), then at the left one (*what have
 then thinks, and writes.
 
 - **Self-attention: A asks A.** Target tokens ask target tokens. Queries, keys and values come from
-  the same tokens, and the weights are `[T, T]`.
-- **Cross-attention: B asks A.** Target tokens ask source tokens. Queries come from the target, keys
-  and values from the source, and the weights are `[T, S]`.
+  the same `T` tokens, and the weights are `[T, T]`.
+- **Cross-attention: B asks A.** The `T` target tokens ask the `S` source tokens. Queries come from
+  the target, keys and values from the source, and the weights are `[T, S]`.
 
 The source comes as `memory`: what the encoder made of it, a vector for each source token in its
 sentence. The result of cross-attention has a row for each token that *asked*. The target remains
@@ -64,7 +64,9 @@ $$y = \operatorname{norm}_3\bigl(b + \operatorname{FFN}(b)\bigr)$$
 | $b$ | the target after it has looked at the source | `[B, T, D]` |
 | $y$ | what goes to the next layer | `[B, T, D]` |
 
-The two attentions have weights of their own: to look back and to look across are two trades.
+`B` is the number of sentences, `D` the width of a token. MultiHead, norm and FFN are those of units
+03, 05 and 06. The two attentions have weights of their own: looking back and looking across are two
+different jobs.
 
 **By head.** One target token, $a = (1, -1)$. Two source tokens with values $(4, 0)$ and $(0, 4)$.
 The scores are $\ln 3$ and $\ln 1$, so the weights are 3/4 and 1/4, and cross-attention gives
@@ -72,10 +74,10 @@ $(3, 1)$. The sum with $a$ is $(4, 0)$; the norm takes off the mean 2 and divide
 
 **Which mask goes where?** One question for each attention: who is looked at, and may it be seen?
 
-| attention | who is looked at | what is hidden | mask |
+| attention | who is looked at | what is hidden | mask, made in unit 02 |
 |---|---|---|---|
-| self | the target | the future, and padding of the target | `self_mask`, `[T, T]` at heart |
-| cross | the source | padding of the source, nothing else | `cross_mask`, `[T, S]` at heart |
+| self | the target | the future, and padding of the target | `self_mask` `[B, 1, T, T]` |
+| cross | the source | padding of the source, nothing else | `cross_mask` `[B, 1, 1, S]` |
 
 The source has no future. It was finished before the first target word, so a causal mask in
 cross-attention would only make the decoder blind. The layer itself decides nothing of this: it
@@ -88,8 +90,10 @@ passes on the masks that it is given.
 
 Self-attention, cross-attention, feed-forward, each with an add-and-norm of its own.
 
-**Given** `MultiHeadAttention`, `AddNorm` and `FeedForward`, as in unit 07; `x` `[B, T, D]`,
-`memory` `[B, S, D]`, and two masks, each of which may be None.
+**Given** `MultiHeadAttention(d_model, n_heads)`, `AddNorm(d_model, dropout)` and
+`FeedForward(d_model, d_ff)`, used as in unit 07: attention is called as `(query, key, value, mask)`
+and gives `(output, weights)`. Further `x` `[B, T, D]`, `memory` `[B, S, D]`, and two masks, each of
+which may be None.
 
 **Write** in `__init__`
 
@@ -141,7 +145,8 @@ class DecoderLayer(nn.Module):
 # %% [markdown]
 """
 **See it.** Five target tokens under a causal mask, seven source tokens. We change one token and
-mark which target tokens of the result move at all. First a token of the target is changed, then one
+mark which target tokens of the result move at all. A row for each token that is changed, a column
+for each token of the result; dark means it moved. First a token of the target is changed, then one
 of the source. Which of the two pictures is a triangle, and why is the other one not?
 """
 
@@ -172,8 +177,8 @@ if __name__ == "__main__":
 # %% [markdown]
 """
 A changed target token moves itself and what comes after it. A changed source token moves everything
-that is written. So in training all `T` positions can be worked out at once, although later each
-word is written after the other: no position has seen the word it should predict.
+that is written. So in training all `T` positions can be worked out at once, although later one word
+is written after the other: no position has seen the next word, which it should predict.
 
 **Try it in the model.** Three decoder layers, each of them yours.
 """

@@ -10,8 +10,8 @@ probabilities one word at a time?
 
 Think of a walker in a maze who sees only the next crossing, with a sign on every path: "0.6",
 "0.4". *Greedy* takes the best sign at each crossing. *Beam search* sends a few walkers, and calls
-back those who have fallen behind. *Sampling* throws dice, weighted by the signs. You write all
-three: `greedy_decode`, `beam_search`, `sample_decode`.
+back those who have fallen behind. *Sampling* rolls dice that are loaded as the signs say. You write
+all three: `greedy_decode`, `beam_search`, `sample_decode`.
 """
 
 # %% given
@@ -99,6 +99,7 @@ afterwards the model is as it was found. `model.encode(src)` gives `memory` `[B,
 `model.decode(ids, memory, src)` gives logits `[B, T, V]`.
 
 **Write** inside `with inference(model):`
+
 1. `memory`, and `ids`, a column of `bos_id`, `[B, 1]`, on the device of `src`;
 2. as long as it is not over: the logits at the last position, `[B, V]`, and the best word of each
    row;
@@ -194,6 +195,7 @@ are.
 its ids and its $\ln P$ so far.
 
 **Write** inside `with inference(model):`
+
 1. `memory`, and a beam of one hypothesis, `[bos_id]` with $\ln P = 0$; nothing has ended yet;
 2. at most `max_len - 1` times: collect candidates. First those that have ended, as they are. Then,
    for each unfinished one, its best `beam_size` continuations (there may be fewer words than that),
@@ -266,10 +268,10 @@ if __name__ == "__main__":
         model, tokenizer, src = read(sentence)
         best = [beam_search(model, src, BOS_ID, EOS_ID, n, 26, 0.0)[0] for n in sizes]
         curves[" ".join(sentence.split()[:3]) + " …"] = [score for _, score in best]
-        if sentence == sentences[0]:
-            print("greedy: ", tokenizer.decode(best[0][0]))
-            print("beam 2: ", tokenizer.decode(best[1][0]))
-    show(lines(curves, sizes, xlabel="beam_size", ylabel="log P of the best found", logx=True))
+        for n, (ids, _) in zip(sizes, best, strict=True):
+            if (sentence, n) in ((sentences[0], 1), (sentences[0], 2), (sentences[2], 8)):
+                print(f"beam of {n}: {tokenizer.decode(ids)}")
+    show(lines(curves, sizes, xlabel="beam_size", ylabel="log P of the best found"))
 
 # %% [markdown]
 """
@@ -278,26 +280,29 @@ Lampe". But it is no law. With 8 hypotheses the third sentence ends up with a *l
 than with 4: what later turns out best can fall out of the beam on the way, pushed by others that
 looked better for a moment.
 
-And where the model knows nothing, no search helps. The lesson of the third sentence's German is not
-about beams.
+And no search helps where the model knows too little. It was trained on captions of photographs; the
+third sentence is far from them, and its German is nonsense with a beam of 8 as with a beam of 1.
 
 **See it: the length penalty.** One sentence, a beam of 8, and α from 0 to 3. What is missing in the
-first translation? What is wrong with the last?
+first translation, and what is wrong with the last? (*Zug* is the train, *schläft* is sleeps.)
 """
 
 # %% see="beam_search"
 if __name__ == "__main__":
-    model, tokenizer, src = read("We saw the stars above the mountains last night.")
+    model, tokenizer, src = read(
+        "Several people are waiting for a train at the station, and one of them is sleeping."
+    )
     for alpha in (0.0, 0.6, 2.0, 3.0):
-        ids, score = beam_search(model, src, BOS_ID, EOS_ID, 8, 26, alpha)[0]
+        ids, score = beam_search(model, src, BOS_ID, EOS_ID, 8, 40, alpha)[0]
         log_p = log_chances(model, src, ids).sum()
         print(f"α = {alpha}: length {len(ids) - 1:2}, log P {log_p:6.2f}, score {score:5.2f}: "
               f"{tokenizer.decode(ids)}")  # fmt: skip
 
 # %% [markdown]
 """
-Without a penalty the night is left out: shorter is more probable. With too much of it the model
-rambles. 0.6 to 1 is usual, and it is chosen on validation data like any other setting.
+Without a penalty the train is left out, and people wait for the station: shorter is more probable.
+With too much of it the model repeats itself to get longer. 0.6 to 1 is usual, and it is chosen on
+validation data like any other setting.
 
 **Try it in the model.** The sentences of every unit, with your beam of 4.
 """
@@ -338,6 +343,7 @@ They apply in this order: temperature, then top_k, then top_p *of what is left*,
 `next_token_probabilities`; write it as well, or delete it and do everything in one.
 
 **Write**
+
 1. for temperature 0: what greedy gives;
 2. else the loop of `greedy_decode`, but with a word *drawn* for each row (look up
    `torch.multinomial`), from probabilities
@@ -458,7 +464,8 @@ At temperature 1 the model says what it believes, and its sentences go wrong. Th
 10. Label smoothing taught it to keep a few per cent for *all* words together, sense or nonsense. At
 one step that is little. Over twelve steps it is a chance of one in two that at least one word comes
 from that heap, and what follows a nonsense word is nonsense. The best few words hardly suffer from
-it; so cut the tail (top_p), or sharpen (a lower temperature).
+it; so cut the tail (top_p), or sharpen (a lower temperature). The last setting cuts the tail too,
+but τ = 2 gives its second and third best many times the chance they had, and often they are wrong.
 
 **Measure it:** the probability that lies outside the ten best words, at each step of the greedy
 translation.
@@ -473,6 +480,7 @@ if __name__ == "__main__":
     tail = 1 - probabilities.topk(10).values.sum(-1)
     clean = (1 - tail).cumprod(0)
     show(lines({"in the tail, at this step": tail, "no tail word so far": clean},
+               range(1, len(tail) + 1),
                xlabel="step", ylabel="probability"))  # fmt: skip
     print(f"a sentence drawn without a word from the tail: {clean[-1]:.0%}")
 
@@ -480,11 +488,12 @@ if __name__ == "__main__":
 
 # %% [markdown]
 """
-**For those who want more.** Each step of your `greedy_decode` runs the decoder over all words so
-far, although all but the newest were there before. Their keys and values do not change: a causal
-mask keeps every word from seeing later ones. Keep the keys and values of each layer, and decode one
-new token per step: the *KV cache* (`CachedSteps` in `lab/decoding.py`). How does the work for a
-sentence of T words grow with the cache, and how without it? Measure both:
-`lab.decoding.greedy_decode(..., cache=True)` and `cache=False`, for batches with `max_len` 20, 40,
-80 and an `eos_id` that is never written.
+## For those who want more
+
+Each step of your `greedy_decode` runs the decoder over all words so far, although all but the
+newest were there before. Their keys and values do not change: a causal mask keeps every word from
+seeing later ones. Keep the keys and values of each layer, and decode one new token per step: the
+*KV cache* (`CachedSteps` in `lab/decoding.py`). How does the work for a sentence of T words grow
+with the cache, and how without it? Measure both: `lab.decoding.greedy_decode(..., cache=True)` and
+`cache=False`, for batches with `max_len` 20, 40, 80 and an `eos_id` that is never written.
 """

@@ -32,8 +32,8 @@ from lab.plotting import heat_maps, lines
 
 Think of a meeting. Each person at the table is a token with a notebook, its vector. A round has two
 halves. First everybody looks around and notes down what the others have: that is self-attention.
-Then everybody bends over the own notebook and thinks about it: that is feed-forward. Nobody tears
-out old pages; new notes are *added*, and then the page is brought back to a normal size. That is
+Then all bend over their own notebooks and think about it: that is feed-forward. Nobody tears out
+old pages; new notes are *added*, and then the page is brought back to a normal size. That is
 add-and-norm, after each half.
 
 In the second round the others' notebooks hold more than in the first. Whoever looks at *an* now
@@ -52,7 +52,7 @@ y = \operatorname{norm}_2\bigl(h + \operatorname{FFN}(h)\bigr)$$
 
 | symbol | meaning | shape |
 |---|---|---|
-| $x$ | the tokens as they come into the layer | `[B, S, D]` |
+| $x$ | the tokens as they come into the layer: B sentences of S tokens | `[B, S, D]` |
 | $\operatorname{MultiHead}(x, x, x)$ | the tokens ask each other | `[B, S, D]` |
 | $h$ | what each token is after it has looked | `[B, S, D]` |
 | $\operatorname{FFN}$ | the same two Linears for each token alone | `[B, S, D]` |
@@ -81,14 +81,14 @@ outside, `padding_mask` from unit 02, and each layer passes it on.
 Self-attention, then feed-forward, each with an add-and-norm of its own.
 
 **Given** `MultiHeadAttention(d_model, n_heads)`, `AddNorm(d_model, dropout)` and
-`FeedForward(d_model, d_ff)`, yours where they pass. Remember what they give: attention two things,
-`(output, weights)`; `AddNorm` takes two things, `x` and what the sublayer made of it, drops from
-the second, adds and norms.
+`FeedForward(d_model, d_ff)`: yours where they have passed, else the lab's. Remember: attention
+gives two things, `(output, weights)`; `AddNorm` takes two things, `x` and what the sublayer made of
+it, drops from the second, adds and norms.
 
 **Write** in `__init__`
 
-1. `self_attention` and `add_norm1`; `feed_forward` and `add_norm2`. Pass `dropout` on to both
-   add-and-norms. The layer needs no dropout of its own.
+1. `self_attention` and `add_norm1`; `feed_forward` and `add_norm2`, by these names. Pass `dropout`
+   on to both add-and-norms; the layer needs no dropout of its own;
 
 and in `forward`
 
@@ -177,7 +177,7 @@ them.
 
 **Write** in `__init__`
 
-1. `layers`, an `nn.ModuleList` of `n_layers` layers, each made anew.
+1. `layers`, an `nn.ModuleList` of `n_layers` layers, each made anew;
 
 and in `forward`
 
@@ -212,7 +212,8 @@ class Encoder(nn.Module):
 """
 **See it.** The trained model reads the sentence from the top through *your* layers. After each one
 we compare all pairs of tokens: the cosine of their vectors, 1 for the same direction, 0 for nothing
-in common. Follow the three pieces of *trashcan*, and the last two tokens.
+in common (red is above 0, blue below, the darkest red is 1). Follow the three pieces of *trashcan*,
+and the last two tokens.
 """
 
 # %% see="Encoder"
@@ -289,9 +290,10 @@ if __name__ == "__main__":
 r"""
 ## For those who want more
 
-Most models since 2019 put the norm *before* each sublayer: $x + \operatorname{sublayer}(
-\operatorname{norm}(x))$. Nothing then stands on the residual path, and very deep stacks train
-without a warm-up (Xiong et al. 2020). Write `PreNormLayer` from the same four parts. Stack twelve
-of yours and twelve of those, untrained, and draw the gradient that arrives at the first layer. Why
-does a pre-norm stack need one more norm at its end?
+Which of the three layers is missed most? `checkpoint = rebuilt()` is a trained model of your own,
+`del checkpoint.model.encoder.layers[n]` takes layer $n$ out, and `translate(checkpoint, sentences)`
+from `lab.translation` translates; each thing it gives has a `text`. Guess first. Then leave out
+each layer in turn, with ten sentences short and long; then all three; then let two layers change
+places. In unit 05 the model spoke nonsense without its residuals. What do the residuals have to do
+with how little one layer is missed?
 """

@@ -34,10 +34,10 @@ $$\text{FFN}(x) = \max(0,\; x W_1 + b_1)\, W_2 + b_2 \qquad \text{(§3.3, equati
 | $\max(0, \cdot)$ | the ReLU: what is negative becomes 0, the rest stays | `[d_ff]` |
 | $W_2$, $b_2$ | turn the answers into a remark for the token; `linear2` | from `d_ff` to `D` |
 
-In the paper `D` is 512 and `d_ff` is 2048, *four times* as wide. Each of the 2048 hidden units
-asks one question of the token: "are you a verb in the past?" If the answer is no, the ReLU makes it
-0 and the unit stays out of it. If it is yes, the unit adds its row of $W_2$, the more the clearer
-the yes. (No unit's question is as tidy as that in truth. But asked, cut, added is what it does.)
+In the paper `D` is 512 and `d_ff` is 2048, *four times* as wide. Each of the 2048 hidden units asks
+one question of the token: "are you a verb in the past?" If the answer is no, the ReLU makes it 0
+and the unit stays out of it. If it is yes, the unit adds its row of $W_2$, the more the clearer the
+yes. (In truth no unit's question is as tidy as that. But ask, cut, add is what each of them does.)
 
 **By head.** One feature, two hidden units. $W_1 = [1, -1]$, no biases, both weights of $W_2$ are 1.
 

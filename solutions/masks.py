@@ -5,8 +5,9 @@
 > "Ein Mann in einem blauen …"
 
 Cover the rest of the line with a card and guess the next word. To check yourself, move the card by
-one word. That is how the decoder learns: it reads the whole translation at once, and at every word
-a card lies over all that comes after. Without the card there is nothing to guess.
+one word. That is how the *decoder* learns, the half of the Transformer that writes: it reads the
+whole translation at once, and at every word a card lies over all that comes after. Without the card
+there is nothing to guess.
 
 There is a second thing to hide. A batch is a rectangle of numbers, and sentences have different
 lengths. The short ones are filled up with a token that means nothing: padding.
@@ -16,6 +17,9 @@ look?
 
 The answer is a table of booleans for each sentence. You write three: `padding_mask`,
 `causal_mask`, and `decoder_mask`, which is both.
+
+From here on each lesson starts with `yours()`: parts of earlier units that have passed their checks
+are used as you wrote them. For all others *stock*, PyTorch's own layers, stands in.
 """
 
 # %% given
@@ -34,17 +38,20 @@ r"""
 A mask $M$ has a row for every query and a column for every key. Only what it allows reaches the
 softmax:
 
-$$s_{ts} = \begin{cases}
+$$a_{ts} = \begin{cases}
 q_t \cdot k_s / \sqrt{d_k} & \text{where } M_{ts} \text{ is True} \\
 -\infty & \text{where } M_{ts} \text{ is False}
 \end{cases}
-\qquad w_t = \operatorname{softmax}(s_t)$$
+\qquad w_t = \operatorname{softmax}(a_t)$$
 
 | symbol | meaning | shape |
 |---|---|---|
 | $M_{ts}$ | may query $t$ look at key $s$? | what broadcasts to `[B, H, T, S]` |
-| $s_{ts}$ | the score of key $s$ for query $t$ | `[B, H, T, S]` |
+| $a_{ts}$ | the score of key $s$ for query $t$ | `[B, H, T, S]` |
 | $w_t$ | the weights of query $t$ over all keys, sum 1 | `[B, H, T, S]` |
+
+The axes are `B` sentences of a batch, `H` heads (unit 03; until then think of one), `T` queries and
+`S` keys.
 
 **True means "may look".** The opposite reading exists, and it bites; see the end of this lesson.
 
@@ -62,7 +69,8 @@ weighs as much as the first.
 """
 ## padding_mask
 
-Two sentences of different length make one batch. The shorter one is filled up with `pad_id`:
+Two sentences of different lengths make one batch. Each ends in the token `</s>`. The shorter one is
+filled up with `<pad>`, whose number is `pad_id`, here 0:
 
 ```text
  57  312  260    2      Two dogs . </s>          ■ ■ ■ ■
@@ -85,7 +93,8 @@ equal, nothing complains.
 end.
 
 **Write**
-1. for every id, whether it is a word;
+
+1. for every id, whether it is anything other than padding;
 2. the result as `[B, 1, 1, S]`: the sentences first, the keys last.
 """
 
@@ -105,7 +114,7 @@ def padding_mask(ids: Int[Tensor, "B S"], pad_id: int) -> Bool[Tensor, "B 1 1 S"
 # %% [markdown]
 """
 **See it.** One sentence of four words, in batches that grow: more and more padding behind it. The
-lines show how far its outputs are from those it has alone. One of them should lie on the ground.
+lines show how far its outputs are from those it has alone. One of the two should stay at 0.
 """
 
 # %% see="padding_mask"
@@ -122,7 +131,7 @@ if __name__ == "__main__":
                 x[None, None], x[None, None], x[None, None], mask
             )
             moved[name].append((output[0, 0, :4] - alone).norm() / alone.norm())
-    show(lines(moved, xlabel="tokens of padding", ylabel="share of the output that is wrong"))
+    show(lines(moved, xlabel="tokens of padding", ylabel="distance, relative"))
 
 # %% [markdown]
 """
@@ -161,13 +170,14 @@ $t$ may look at $s$ where $s \le t$:
         .      ■    ■    ■    ■
 ```
 
-Rows ask, columns answer. The diagonal belongs to it: a position sees itself. This is no cheating,
+Rows ask, columns answer. The diagonal is part of it: a position sees itself. This is not cheating,
 because position $t$ reads word $t$ and has to predict word $t+1$. Without the diagonal the first
 row would be empty.
 
 **Given** the `length` $T$, and a `device` or None.
 
 **Write**
+
 1. a square `[T, T]` of booleans on that device;
 2. True on the diagonal and below it, False above. No axes for batch and heads: broadcasting adds
    them.
@@ -210,8 +220,9 @@ if __name__ == "__main__":
 
 # %% [markdown]
 """
-It is the mask on its side: who may look at token t is who moves when t changes. Such a *probe*
-finds a wrong mask without a look at the code, and the checks of this course use it again and again.
+It is the mask with rows and columns swapped: who may look at token t is who moves when t changes.
+Such a *probe* finds a wrong mask without a look at the code, and the checks of this course use it
+again and again.
 
 **Try it in the model.** Yours first. Then a triangle one step too low, without the diagonal. What
 does a writer do who cannot see the last word it wrote?
@@ -227,6 +238,8 @@ if __name__ == "__main__":
 
 # %% [markdown]
 r"""
+Without the diagonal it stammers.
+
 ## decoder_mask
 
 The decoder looks at its own words: neither at the future nor at padding. A key must be allowed by
@@ -248,6 +261,7 @@ key, not as a query.
 **Given** `ids` `[B, T]`, `pad_id`, and your two masks.
 
 **Write**
+
 1. both masks, the causal one on the device of the ids;
 2. what both allow. Check the shape on paper: `[T, T]` and `[B, 1, 1, T]` broadcast to what?
 """

@@ -8,8 +8,8 @@ What should *it* fetch? The noun it stands for, several words back. The verb of 
 it. Whether the clause gives a reason. These are different questions, and the answers stand in
 different places.
 
-Attention as you have it takes **one** mean per token. One softmax spreads one whole over the
-sentence: who wants a little of everything gets a blur.
+Attention as you have it takes **one** mean per token. One softmax has one weight of 1 to share out:
+who wants a little of everything gets a blur.
 
 **The question of this unit:** how can a token look at several places at once, and keep the answers
 apart?
@@ -44,6 +44,7 @@ $$\text{head}_h = \operatorname{Attention}(Q W^Q_h,\; K W^K_h,\; V W^V_h) \qquad
 
 | symbol | meaning | shape |
 |---|---|---|
+| $D$ | width of a token, `d_model` | 512 in the paper, 128 in our model |
 | $H$ | number of heads, `n_heads` | 8 in the paper, 4 in our model |
 | $d_k$ | width of a head, `d_model // n_heads` | 512 / 8 = 64 in the paper |
 | $W^Q_h, W^K_h, W^V_h$ | the projections of head $h$ | `[D, d_k]` |
@@ -85,6 +86,7 @@ in a new way. The picture after the check shows what comes of it.
 **Given** `x` `[B, T, D]` and `n_heads`, which divides `D`.
 
 **Write**
+
 1. the last axis cut into heads and features of a head, in this order;
 2. the axes of tokens and heads swapped.
 """
@@ -109,10 +111,10 @@ pairs does every head hold every token?
 # %% see="split_heads"
 if __name__ == "__main__":
     x = torch.arange(4).unsqueeze(1) + torch.arange(6) / 100  # [T, D]
-    yours, wrong = split_heads(x[None], 2)[0], x.reshape(2, 4, 3)
+    right, wrong = split_heads(x[None], 2)[0], x.reshape(2, 4, 3)
     pictures = {
-        "head 0": yours[0],
-        "head 1": yours[1],
+        "head 0": right[0],
+        "head 1": right[1],
         "reshape: head 0": wrong[0],
         "reshape: head 1": wrong[1],
     }
@@ -140,6 +142,7 @@ trap of torch's: after a transpose the numbers no longer lie in memory in the or
 **Given** `x` `[B, H, T, d_k]`.
 
 **Write**
+
 1. tokens and heads swapped back;
 2. the last two axes joined to one.
 """
@@ -257,10 +260,10 @@ class MultiHeadAttention(nn.Module):
 
 # %% [markdown]
 r"""
-**See it: what a second head buys.** A task for two reporters. Every token carries eight numbers.
-Its output shall be the first four numbers of the token *before* it, and the last four of the token
-*after* it. The layer below is trained on this with one head of 16 features, then with two heads of
-8. Both have the same number of weights.
+**See it: what a second head buys.** A task for two reporters. Every token carries eight random
+numbers of variance 1. Its output shall be the first four numbers of the token *before* it, and the
+last four of the token *after* it. The layer below is trained on this with one head of 16 features,
+then with two heads of 8. Both have the same number of weights.
 
 One head has one distribution. If it looks back, the second half of the answer is missing; if it
 looks both ways with weight ½, each half is mixed with noise of the same size. Either way half of
@@ -290,7 +293,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 """
-One head stops at the line; what is left is the luck of each batch. Two heads solve the task.
+One head stops at the line and wobbles about it from batch to batch. Two heads solve the task.
 Neither width nor number of weights makes the difference: it is the second softmax.
 
 **See it: why transpose.** The probe once more, on the whole layer under a causal mask: change token
@@ -396,10 +399,10 @@ if __name__ == "__main__":
 # %% [markdown]
 """
 Nobody asked for this division of labour. In the last layer head 3 gives half of its weight to the
-word before, and head 2 more than a third to the word after; in the first layer heads look at their
-own word most. It is the task of the two reporters, found by training on nothing but translations.
-In the paper's Figures 3 to 5 heads follow the sentence: *making* finds *more difficult*, *its*
-finds what it stands for.
+word before, and head 2 more than a third to the word after; in the first layer three heads prefer
+their own word to both neighbours. It is the task of the two reporters, found by training on nothing
+but translations. In the paper's Figures 3 to 5 heads follow the sentence: *making* finds *more
+difficult*, *its* finds what it stands for.
 
 In cross-attention the habit is another one. The German sentence asks the English one: row t is what
 the decoder looks at when it has read German word t and must write the *next*. Which English word is

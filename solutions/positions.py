@@ -4,9 +4,9 @@
 
 > "Tom hit Jerry." "Jerry hit Tom."
 
-The same three words, and a different one is hurt. You know who by the *order*. Attention as you
-have written it does not: each token takes a weighted mean over all tokens, and a mean has no first
-and no last.
+The same three words, and each time somebody else is hurt. You know who by the *order*. Attention as
+you have written it does not: each token takes a weighted mean over all tokens, and a mean has no
+first and no last.
 
 **The question of this unit:** how do vectors that are looked at all at once learn where they stand?
 
@@ -51,7 +51,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 """
-Nothing but rounding. *Tom* gets the same vector whether he hits or is hit. No later layer can tell
+Zero, up to rounding. *Tom* gets the same vector whether he hits or is hit. No later layer can tell
 the two sentences apart, for there is no longer anything to tell them by.
 
 The trained model of the lab has positions. What happens when we take them out and leave all else as
@@ -71,7 +71,8 @@ if __name__ == "__main__":
             return x
 
     swapped = ["The dog bites the man.", "The man bites the dog."]
-    translate_with({"PositionalEncoding": NoPositions}, swapped)
+    german = translate_with({"PositionalEncoding": NoPositions}, swapped)
+    print(f"\nOne German sentence for both: {german[0] == german[1]}")
 
 # %% [markdown]
 r"""
@@ -114,6 +115,7 @@ The fast hand tells neighbours apart. The slow one hardly moves; it tells 0 from
 **Given** the number of rows `max_len` and the width `d_model`.
 
 **Write**
+
 1. a `ValueError` when `d_model` is odd, for then one hand would lack its cosine;
 2. the positions 0, 1, 2, … as a column, and the $D/2$ speeds as a row;
 3. all angles at once, `[max_len, D/2]`;
@@ -153,8 +155,9 @@ if __name__ == "__main__":
 
 # %% [markdown]
 """
-Now the whole table: a row is a position, a column a feature. Look from left to right: where do the
-stripes end, and why is every second column on the right dark red?
+Now the whole table: a row is a position, a column a feature. Red is above 0, blue below, white is
+0, and the darkest are 1 and -1. Look from left to right: where do the waves end, and why is every
+second column on the right dark red?
 """
 
 # %% see="sinusoidal_positions"
@@ -176,9 +179,9 @@ $$\begin{pmatrix} \sin\,(p+k)\omega_i \\ \cos\,(p+k)\omega_i \end{pmatrix}
 
 The matrix depends on the distance $k$, not on the place $p$. So "three words to the left" is the
 same linear map everywhere in the sentence, and a projection such as $W_Q$ can learn it (§3.5 hopes
-for just that). The next cell builds the rotation for $k = 3$ and turns rows 0, 10 and 50 with it.
-Then it tries the same with a table of random numbers, with the best matrix that least squares can
-find.
+for just that). The next cell builds one rotation, for $k = 3$, and turns rows 0, 10 and 50 with it.
+Then it does the same to a table of random numbers of size 1, with the best matrix that least
+squares can find: is there a matrix for "three words on" in that table too?
 """
 
 # %% see="sinusoidal_positions"
@@ -191,18 +194,21 @@ if __name__ == "__main__":
     )
     for p in (0, 10, 50):
         error = float((turn @ table[p] - table[p + k]).abs().max())
-        print(f"row {p:2} turned by {k} steps is row {p + k}, up to {error:.0e}")
+        print(f"row {p:2}, turned by {k} steps, and row {p + k:2}: {error:.7f} apart")
 
     random = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
     best = torch.linalg.lstsq(random[:-k], random[k:]).solution
     error = float((random[:-k] @ best - random[k:]).square().mean().sqrt())
-    print(f"random table: the best matrix still errs by {error:.2f} a number")
+    print(f"random table, turned by the best matrix: {error:.2f} apart on average")
 
 # %% [markdown]
 """
+One rotation fits every row of the clock. In the random table even the best matrix is off by nearly
+as much as the numbers are large.
+
 A rotation changes no lengths and no angles between vectors. So the dot product of two rows depends
-on their distance alone. The picture shows all dot products of 24 rows: what stays the same along a
-diagonal, and what happens away from the main one?
+on their distance alone. The picture shows all dot products of 24 rows, dark is large: what stays
+the same along a diagonal, and what happens away from the main one?
 """
 
 # %% see="sinusoidal_positions"
@@ -213,27 +219,29 @@ if __name__ == "__main__":
 # %% [markdown]
 r"""
 Every diagonal has one colour: only the distance counts. The nearest positions are the most alike;
-farther off it falls, in small waves. All that before any training.
+farther off the dot product falls, in small waves. All that before any training.
 
 ## PositionalEncoding
 
 $$\text{PositionalEncoding}(x) = \operatorname{dropout}(x + \text{table}[0 \ldots T-1])$$
 
-Why *add*, and not put the table beside the token? A linear layer on the pair $[x; p]$ computes
-$W_1 x + W_2 p$. On the sum it computes $W x + W p$: one matrix in place of two, and the width stays
-$D$. In a wide space training finds room for both.
+Here $T$ is the number of tokens in the text: its tokens get the first $T$ rows.
+
+Why *add*, and not put the row beside the token? Call the row $r$. A linear layer on the pair
+$[x; r]$ computes $x W_1 + r W_2$. On the sum it computes $x W + r W$: one matrix in place of two,
+and the width stays $D$. In a wide space training finds room for both.
 
 The table is fixed, so it is no *parameter*: the optimizer must leave it alone. But it has to go
-along when the model moves to a GPU or to half precision. PyTorch has a third kind of thing for
-this, the *buffer*. A `persistent=False` buffer is left out of checkpoints too: it can be worked out
-again.
+along when the model moves to a GPU or to half precision. For this PyTorch has the *buffer*:
+`self.register_buffer("name", tensor)` makes one, and from then on it is `self.name`. With
+`persistent=False` it is left out of checkpoints (`state_dict()`) too: it can be worked out again.
 
 | | trained | moves with the module | in `state_dict()` |
 |---|---|---|---|
 | `nn.Parameter` | yes | yes | yes |
 | buffer, persistent | no | yes | yes |
 | **buffer, not persistent** | **no** | **yes** | **no** |
-| plain attribute | no | no | no |
+| plain attribute, `self.name = tensor` | no | no | no |
 
 **Given** `x` `[B, T, d_model]` and your `sinusoidal_positions`.
 
@@ -307,9 +315,9 @@ if __name__ == "__main__":
 r"""
 ## LearnedPositions
 
-The other choice: let training find the table. An `nn.Embedding` of `max_len` rows is just that, a
-table whose row number $p$ is looked up and learned. BERT and GPT-2 do it so. The paper tried both
-and found the results nearly the same (§3.5, Table 3 row E).
+The other choice: let training find the table. An `nn.Embedding(rows, width)` is just that, a
+learned table: called with a tensor of row numbers, the *ids*, it gives those rows. BERT and GPT-2
+do it so. The paper tried both and found the results nearly the same (§3.5, Table 3 row E).
 
 The price shows at the end of the table. The sinusoids can be worked out for any position. A learned
 row that no training text ever reached is still what it was at the start: noise.
@@ -358,8 +366,9 @@ class LearnedPositions(nn.Module):
 **See it.** A task that is about order and nothing else: *say the token before you.* There are eight
 kinds of token, so blind guessing is right once in eight. One self-attention layer learns it on
 texts of 12 tokens: without positions, with your sinusoids, with your learned table. Then it gets
-texts of 20, and the last number printed counts only the tokens beyond the 12th. In the pictures, a
-row is a token that asks, a column one that it looks at: which pictures have a line?
+texts of 20, and the last number printed counts only the tokens beyond the 12th. (The training loop
+in this cell is the usual one; you can skip it.) In the pictures, a row is a token that asks, a
+column one that it looks at: which pictures have a dark line?
 """
 
 # %% see="LearnedPositions"
@@ -406,14 +415,16 @@ if __name__ == "__main__":
 """
 The pictures show whom each token (row) looks at, on average. With positions, the weight lies just
 below the diagonal: on the token before. (Token 0 has none before it and is not asked.) Without them
-there is no such line, and the few right answers above one in eight come from knowing which kinds of
-token stand in the text at all.
+there is no such line. All the layer can do is look at the others rather than at itself (the faint,
+light diagonal), and the few right answers above one in eight come from knowing which kinds of token
+stand in the text at all.
 
 Beyond the 12th place the learned table is back to guessing: those rows never got a gradient. The
-sinusoids keep something, but not much. "One back" is the same rotation out there, and yet the layer
-was only ever asked to be right for 12 places. That a table *can* be worked out for any place does
-not mean that the layers behind it know what to do there. (The shares are means of three runs; from
-run to run the one for the sinusoids varies a good deal.)
+sinusoids keep something, but not much more than the layer that has no positions. "One back" is the
+same rotation out there, and yet the layer was only ever asked to be right for 12 places. That a
+table *can* be worked out for any place does not mean that the layers behind it know what to do
+there. (The shares are means of three runs; from run to run the one for the sinusoids varies a good
+deal.)
 
 The trained model of the lab uses sinusoids, so your `LearnedPositions` has no trained table to try
 there. It has to be trained with the model, as in unit 10.

@@ -126,6 +126,7 @@ for the word it has just been given. Its loss would fall to zero, and it would h
 **Given** `tgt` `[B, T]`, ids from `<s>` on, padded at the end.
 
 **Write**
+
 1. what the decoder reads, `[B, T-1]`;
 2. what it should say, `[B, T-1]`. Return both, in this order, as they are in `tgt`.
 """
@@ -143,8 +144,9 @@ def shift_target(
 
 # %% [markdown]
 """
-**See it.** Two sentences of the toy grammar as the decoder meets them. Look at the end of the
-shorter one: which pairs of *read* and *say* should teach nothing?
+**See it.** Two sentences of the toy grammar as the decoder meets them, in the pieces of their
+tokenizer: a rare word may be cut in two. Look at the end of the shorter one: which pairs of *read*
+and *say* should teach nothing?
 """
 
 # %% see="shift_target"
@@ -153,8 +155,8 @@ if __name__ == "__main__":
     two = [next(target for _, target in train if len(target) == length) for length in (9, 12)]
     decoder_input, expected = shift_target(pad(two))
     for read, say in zip(decoder_input.tolist(), expected.tolist(), strict=True):
-        print("read", *(f"{piece.strip():>5}" for piece in tokenizer.pieces(read)))
-        print("say ", *(f"{piece.strip():>5}" for piece in tokenizer.pieces(say)), "\n")
+        print("read", *(f"{piece.strip():>7}" for piece in tokenizer.pieces(read)))
+        print("say ", *(f"{piece.strip():>7}" for piece in tokenizer.pieces(say)), "\n")
 
 # %% [markdown]
 r"""
@@ -184,13 +186,14 @@ in units of $\ln 2$, are 1, 2, 3, 3. With $\varepsilon = 0$ the loss is 1. With 
 it is $0.6 \cdot 1 + 0.4 \cdot \tfrac94 = 1.5$.
 
 Two traps. `log(softmax(x))` rounds small probabilities to 0 first, and $\ln 0$ is $-\infty$;
-$-\ln p_v = \ln \sum_u e^{x_u} - x_v$ has no such step (`torch.logsumexp` keeps large numbers in
-hand). And the *mean*: divide by the number of real words, not by the number of positions.
+$-\ln p_v = \ln \sum_u e^{x_u} - x_v$ has no such step (`torch.logsumexp` is safe with large
+numbers). And the *mean*: divide by the number of real words, not by the number of positions.
 
 **Given** `logits` `[..., V]`, `expected` `[...]` (ids), `smoothing`, `pad_id`. The dots are any
 leading axes, or none.
 
 **Write**
+
 1. the surprise at every word of the vocabulary, `[..., V]`;
 2. the surprise at the expected word (look up `gather`), and the mean over all words, both `[...]`;
 3. their mixture by `smoothing`;
@@ -269,6 +272,7 @@ The name comes from Noam Shazeer, one of the paper's authors.
 **Given** `step`, `d_model`, `warmup`, plain numbers.
 
 **Write**
+
 1. a `step` of 0 counts as 1: schedulers ask for it, and $0^{-0.5}$ does not exist;
 2. the formula. Return a Python float.
 """
@@ -321,6 +325,7 @@ direction stays.
 `label_smoothing_loss`.
 
 **Write**
+
 1. train mode: dropout is part of training, whatever mode the model came in;
 2. what is read and what is expected; the logits; the loss, with `smoothing` and `pad_id`;
 3. old gradients cleared, new ones found;
@@ -375,7 +380,7 @@ if __name__ == "__main__":
                 gradients = [p.grad.flatten() for p in model.parameters()]
                 norms.append(torch.cat(gradients).norm().item())
         curves[name] = losses
-    show(lines(curves, xlabel="step", ylabel="training loss"))
+    show(lines(curves, range(1, len(losses) + 1), xlabel="step", ylabel="training loss"))
 
 # %% [markdown]
 """
@@ -390,14 +395,14 @@ off. Which steps would `max_norm=1` have held back?
 if __name__ == "__main__":
     needs(norms)
     curves = {"norm of the gradient": norms, "max_norm = 1": [1.0] * len(norms)}
-    show(lines(curves, xlabel="step", ylabel="norm"))
+    show(lines(curves, range(1, len(norms) + 1), xlabel="step", ylabel="norm"))
     print(f"the median norm is {sorted(norms)[len(norms) // 2]:.2f}, the largest {max(norms):.1f}")
 
 # %% [markdown]
 """
-The first steps, and here more than every second one, for batches of 250 tokens give noisy
-gradients. Most lie just above the line and would hardly change. The spikes are what clipping is
-for: they would be cut to the same length as all others, and point where they pointed.
+The first steps, and here more than half of all: batches of 250 tokens give noisy gradients. Most of
+them lie little above the line and would change little. The spikes, at twice the median and more,
+are what clipping is for. They would be cut to length 1, and point where they pointed.
 
 ## Train a Transformer
 
@@ -465,7 +470,7 @@ if __name__ == "__main__":
 **Try it in the model.** This time it is *your* model. Sentences from the validation part, which it
 has never seen. It writes them with the lab's `greedy_decode`; yours comes in the next unit. Look
 for the articles and the endings: German has them by gender and case, and nobody told the model a
-rule.
+rule. A sentence may also get stuck and say one word again and again; why is the next question.
 """
 
 # %% see="shift_target, label_smoothing_loss, noam_learning_rate, train_step"
@@ -511,19 +516,22 @@ if __name__ == "__main__":
 
 # %% [markdown]
 """
-One slip shifts or changes what follows, so alone more words are wrong. Whole sentences tell another
-story: guided or alone, exactly the same ones are right. Until the first slip both have read the
-same words.
+One slip shifts or changes what follows, so alone more words are wrong. A model that is stuck on a
+word reads a beginning it has never seen, and finds no way out. Whole sentences tell another story:
+guided or alone, exactly the same ones are right. Until the first slip both have read the same
+words.
 """
 
 # %% quiz
 
 # %% [markdown]
 """
-**For those who want more.** The whole sentence in one pass is possible because the true words are
-known. Suppose you trained on the model's own words instead, drawing each before the next is
-predicted. How many decoder passes would a target of T words take? Could you still call `backward()`
-through all of them, the drawing included? Try *scheduled sampling*: with probability 0.25 replace a
-word of `decoder_input` by the model's own guess from a first pass (two passes, no loop). Do the
-bars of guided and alone come nearer to each other?
+## For those who want more
+
+The whole sentence in one pass is possible because the true words are known. Suppose you trained on
+the model's own words instead, drawing each before the next is predicted. How many decoder passes
+would a target of T words take? Could you still call `backward()` through all of them, the drawing
+included? Try *scheduled sampling*: with probability 0.25 replace a word of `decoder_input` by the
+model's own guess from a first pass (two passes, no loop). Do the bars of guided and alone come
+nearer to each other?
 """

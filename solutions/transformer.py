@@ -2,8 +2,9 @@
 """
 # 09 The whole model
 
-Eight units, and every part passes its checks. Still nothing translates: an encoder wants vectors
-and has none, a decoder gives vectors and nobody reads them.
+Eight units, and every part passes its checks. In the trained model each did its work; by themselves
+they translate nothing. An encoder wants vectors and has none, a decoder gives vectors and nobody
+reads them.
 
 **The question of this unit:** what is missing between *ids in* and *a score for every word out*?
 And how many numbers does the whole model have?
@@ -74,9 +75,9 @@ r"""
 A row of a table for each id, times $\sqrt{D}$.
 
 Why the root? The rows have to be small, for the logits are products with them: numbers with
-deviation $1/\sqrt D$ are usual, and then a row is about 1 long. The positions that are added in the
-next step are not small: $D/2$ pairs of sine and cosine, each pair 1 long, make a vector of length
-$\sqrt{D/2}$. Unscaled, the word would drown in its position.
+standard deviation $1/\sqrt D$ are usual, and then a row is about 1 long. The positions that are
+added in the next step are not small: $D/2$ pairs of sine and cosine, each pair 1 long, make a
+vector of length $\sqrt{D/2}$. Unscaled, the word would drown in its position.
 
 Padding is no word. `padding_idx` tells `nn.Embedding` which row begins as zeros and never gets a
 gradient.
@@ -138,8 +139,8 @@ if __name__ == "__main__":
 # %% [markdown]
 r"""
 Unscaled, two different words at one place are almost the same vector, and a word is less like
-itself ten places on than like any other word here. Scaled, the word has the say and the place still
-shows.
+itself ten places on than like another word beside it. Scaled, the word has the say and the place
+still shows.
 
 ## Transformer
 
@@ -155,8 +156,9 @@ are embedded, which mask goes where, what is compared with what.
 Two methods instead of one long `forward`, because they run at different times. `encode` runs once
 for a sentence. `decode` runs again for every word that is written, on the memory that was kept.
 
-**Given** `TokenEmbedding`, `PositionalEncoding`, `Encoder`, `Decoder`, `padding_mask` and
-`decoder_mask`, yours where they pass.
+**Given** `TokenEmbedding(vocab_size, d_model, pad_id)`, `PositionalEncoding(d_model, dropout,
+max_len)`, `Encoder(n_layers, d_model, n_heads, d_ff, dropout)`, `Decoder` with the same arguments,
+and the two functions that make masks; yours where they pass, else the lab's.
 
 **Write** in `__init__`
 
@@ -344,6 +346,61 @@ if __name__ == "__main__":
         print(tokenizer.decode(written))
     print()
     translate_with({"TokenEmbedding": TokenEmbedding, "Transformer": Transformer})
+
+# %% [markdown]
+r"""
+## What it does without
+
+*Attention is all you need*, says the title of the paper. Two other ways to carry information from
+token to token were usual in 2017, and this model has neither.
+
+- **Recurrence.** A recurrent network reads from left to right. At each token it computes a *state*
+  from the token and the state before. What the first of $n$ tokens says takes $n - 1$ such steps to
+  the last, and no state can be computed before the one to its left.
+- **Convolution.** A layer of width $k$ computes each new vector from the $k$ tokens around its
+  place, with the same weights at every place. All places are computed at once. But a layer reaches
+  only $(k - 1)/2$ tokens to either side; what stands further away needs more layers.
+
+Attention has no window and no queue: one layer takes information from any token to any other. The
+price is a weight for every pair (Table 1 of the paper):
+
+| a layer over $n$ tokens | tokens computed | from the first to the last | work grows with |
+|---|---|---|---|
+| recurrence | one after the other | $n - 1$ steps | $n D^2$ |
+| convolution of width $k$ | all at once | $2(n-1)/(k-1)$ layers | $k n D^2$ |
+| self-attention | all at once | 1 layer | $n^2 D$ |
+
+The other two know the order by the way they are built. Attention does not; that is why positions
+are added. And feed-forward is a convolution of width 1 (§3.3): it sees no neighbour.
+
+**By head.** 13 tokens. Recurrence: 12 steps from the first to the last. Convolution of width 5:
+$2 \cdot 12 / 4 = 6$ layers. Attention: 1.
+
+**See it.** Thirteen random tokens; the first one is changed. Dark: the token of the result moves.
+How many tokens does each convolution add?
+"""
+
+# %% see=""
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    window = [nn.Conv1d(32, 32, kernel_size=5, padding=2) for _ in range(6)]
+    attending = Encoder(1, 32, 4, 64).eval()
+
+    def convolved(x, layers):
+        for layer in window[:layers]:
+            x = layer(x.mT).mT.tanh()
+        return x
+
+    one = torch.randn(1, 13, 32)
+    other = one.clone()
+    other[:, 0] += 1.0
+    moved = {}
+    with torch.no_grad():
+        for n in range(1, 7):
+            moved[f"{n} × convolution"] = convolved(other, n) - convolved(one, n)
+        moved["1 × attention"] = attending(other) - attending(one)
+    reached = torch.cat([change.norm(dim=-1) > 1e-6 for change in moved.values()])
+    show(heat_map(reached, list(moved), [str(t) for t in range(13)], "token 0 is changed"))
 
 # %% quiz
 

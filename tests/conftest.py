@@ -1,5 +1,6 @@
-"""What the tests share: the two implementations of the parts, and seeded random inputs."""
+"""What the tests share: the implementations of the parts, seeded random inputs, a browser."""
 
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,16 @@ from autograder.drawing import Draw
 from lab import stock
 from lab.course import PARTS
 from lab.parts import from_package, using
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# A container has no sandbox of Chromium's kind and no GPU; the rest keeps it from calling home.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 torch.set_num_threads(1)  # the tensors are tiny: a second thread costs more than it gives
 
@@ -27,3 +38,17 @@ def work(request):
 @pytest.fixture
 def draw(request) -> Draw:
     return Draw(getattr(request, "param", torch.float64))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """The one browser of a test process: two of them would not share its event loop."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"no Chromium here (looked for {', '.join(BROWSERS)}): nothing was clicked")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from autograder.checks import suite
 from autograder.diagnosis import candidates
@@ -18,7 +19,7 @@ from autograder.mistakes import mistakes_of
 from autograder.quizzes import questions
 from autograder.report import report_on
 from autograder.submission import Submission, report
-from lab import stock
+from lab import parts, stock
 from lab.course import PARTS, UNITS
 from lab.parts import from_package
 
@@ -81,7 +82,7 @@ def test_every_mistake_has_an_id_of_its_own_and_says_what_to_do():
     """Name, sentence and hint; ids are unique within a part."""
     assert len({(mistake.part, mistake.id) for mistake in MISTAKES}) == len(MISTAKES)
     for mistake in MISTAKES:
-        assert mistake.name and mistake.sentence.endswith((".", "?")), mistake
+        assert mistake.name and mistake.sentence.endswith((".", "?", "…")), mistake
         assert mistake.hint and mistake.hint != mistake.sentence, mistake
 
 
@@ -172,3 +173,48 @@ def test_the_suites_are_pytest_suites(tmp_path):
     assert set(re.findall(r"^FAILED .*::test_(\w+)", run.stdout, re.M)) == lost, run.stdout
     passed = sum(len(suite(unit.module)) for unit in UNITS) - len(lost)
     assert f"{passed} passed" in run.stdout
+
+
+TWO_THINGS = """
+def softmax(scores, dim=-1):
+    e = torch.exp(scores)
+    return e / e.sum(-1, keepdim=True)
+"""
+UNKNOWN = """
+class Decoder(nn.Module):
+    def __init__(self, n_layers, d_model, n_heads, d_ff, dropout=0.1):
+        super().__init__()
+        layers = [DecoderLayer(d_model, n_heads, d_ff, dropout) for _ in range(n_layers)]
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x, memory, self_mask=None, cross_mask=None):
+        for layer in self.layers:
+            memory = layer(x, memory, self_mask, cross_mask)
+        return memory
+"""
+
+
+def test_two_mistakes_at_once_are_both_named():
+    """The wrong axis, and no maximum taken off."""
+    found = report_of(TWO_THINGS, "softmax").diagnosis
+
+    assert found.headline == "Several things at once" and len(found.mistakes) > 1
+
+
+def test_a_mistake_that_explains_little_is_not_blamed():
+    """Another mistake that shares the last failure says nothing about the first."""
+    found = report_of(UNKNOWN, "Decoder").diagnosis
+
+    assert found.mistakes == ()
+    assert found.sentence.startswith("x goes from layer to layer")
+
+
+def report_of(text, part):
+    namespace = {
+        "__name__": "__main__",
+        "torch": torch,
+        "nn": torch.nn,
+        "DecoderLayer": parts.DecoderLayer,
+    }
+    exec(text, namespace)
+    return report_on(part, namespace[part], source=text)

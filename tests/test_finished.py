@@ -46,7 +46,7 @@ def test_a_part_that_passed_serves_from_the_next_lesson_on(exercises, capsys):
     """lab.parts gives the learner's, everything else stays stock's."""
     yours(exercises)
 
-    assert capsys.readouterr().out.endswith("Yours: softmax. Stock: the rest.\n")
+    assert capsys.readouterr().out.endswith("Yours: softmax. PyTorch's own: the rest.\n")
     assert parts.implementation("softmax").__code__.co_filename == "<softmax>"
     assert parts.implementation("soft_lookup") is stock.soft_lookup
     torch.testing.assert_close(parts.softmax(torch.zeros(2)), torch.tensor([0.5, 0.5]))
@@ -70,7 +70,7 @@ def test_without_notebooks_everything_is_stock(exercises, capsys):
     """No error in a folder of something else."""
     yours(exercises / "elsewhere")
 
-    assert "stock" in capsys.readouterr().out
+    assert "PyTorch's own" in capsys.readouterr().out
     assert parts.implementation("softmax") is stock.softmax
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,9 +19,6 @@ pytestmark = [
     pytest.mark.xdist_group("nbgrader"),
     *a.WARNINGS,
 ]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -99,18 +95,11 @@ def _wait(address, process, said, seconds=60):
 
 
 @pytest.fixture(scope="module")
-def page(server):
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"no Chromium here (looked for {', '.join(BROWSERS)})")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        page = browser.new_page()
-        page.set_default_timeout(15_000)
-        yield page
-        browser.close()
+def page(browser, server):
+    page = browser.new_page()
+    page.set_default_timeout(15_000)
+    yield page
+    page.close()
 
 
 def row(page, text):

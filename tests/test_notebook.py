@@ -1,5 +1,6 @@
 """What a learner calls: check, quiz, hint, status, reset; and what a report says."""
 
+import inspect
 import json
 import math
 import sys
@@ -12,8 +13,10 @@ from torch import nn
 from autograder import check, hint, progress, quiz, reset, status
 from autograder.quizzes import questions
 from autograder.report import report_on
+from lab import stock
 from lab.course import PARTS, UNITS
 from solutions import attention as reference
+from solutions.decoding import greedy_decode
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +45,8 @@ def test_check_returns_the_points_as_a_float(capsys):
     """nbgrader reads them from the cell; nothing is written to stderr."""
     points = check("softmax", reference.softmax)
 
-    assert type(points) is float and points == 6
+    assert isinstance(points, float) and points == 6
+    assert (repr(points), points._repr_html_()) == ("6.0", "")  # nbgrader's eyes, and a learner's
     said = capsys.readouterr()
     assert said.err == ""
     assert "softmax: 6 of 6 points" in said.out
@@ -191,7 +195,10 @@ def test_nan_is_called_nan():
 @pytest.mark.parametrize(
     "body, words",
     [
-        ("return scores @ scores", "d_k=4"),
+        (
+            "return scores @ scores",
+            "A batched matrix product does not fit: the left side ends in 4",
+        ),
         ("return scores.view(3, 4)", "does not hold 140 numbers"),
         ("return scors", "scors is not defined"),
         ("return scores.sum(9)", "Axis 9 is asked for"),
@@ -199,7 +206,7 @@ def test_nan_is_called_nan():
         ("return None", "is a `return` missing?"),
         ("return softmax(scores, dim)", "calls itself without an end"),
         ("return [scores]", "not a tensor"),
-        ("return scores.sum(dim)", "[T, S, d_k] = [5, 7, 4]"),
+        ("return scores.sum(dim)", "the result has shape [5, 7], not [5, 7, 4]"),
         ("return (scores / scores).double().float()", "is float32, not float64"),
         ("raise SystemExit", "SystemExit"),
     ],
@@ -213,6 +220,24 @@ def test_an_error_is_put_into_words_with_the_learner_s_line(body, words):
     assert words in said
     assert "autograder" not in said and "Traceback" not in said
     assert "line 2" in said or "return" in words or "not" in words or "[" in words
+
+
+def test_sizes_get_the_letters_of_the_signature():
+    """4 is d_k where the part has a d_k, and a number where it has none."""
+    product = "def soft_lookup(query, keys, values):\n    return keys @ values"
+    assert "2 columns on the left meet 3 rows" in report(product, "soft_lookup").text()
+    name = "scaled_dot_product_attention"
+    product = f"def {name}(query, key, value, mask=None):\n    return query @ value"
+    assert "d_k=4 columns on the left meet S=7 rows" in report(product, name).text()
+
+
+def test_a_name_of_another_cell_is_no_shortcut():
+    """An argument `model` is not the trained model that stands under this name in the notebook."""
+    namespace = {**greedy_decode.__globals__, "__name__": "__main__"}
+    namespace["model"] = stock.Encoder(1, 4, 2, 4)
+    exec(inspect.getsource(greedy_decode), namespace)
+
+    assert report_on("greedy_decode", namespace["greedy_decode"]).passed
 
 
 def test_a_loop_without_an_end_is_stopped(monkeypatch):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from a_lesson import NOTEBOOK, ROOT, UNIT, ask, project
 
-from autograder import cli, submission
+from autograder import cli, notebook, submission
 from autograder.release import build
 from autograder.submission import Submission, python_of, report
 from lab.course import UNITS
@@ -423,7 +423,7 @@ def test_lab_check_says_what_came_of_each_part(lab, right, stub):
     """Status 0 when all pass, 1 when something is wrong, 3 when something is not written."""
     code, out, err = lab("check", "01-attention")
     assert (code, err) == (0, "")
-    assert out.count("All public checks passed.") == 4
+    assert out.count("All checks passed.") == 4
     assert "All parts: 26 of 26 points" in out
 
     write(right, "soft_lookup", cell_of(stub, "soft_lookup")["source"])
@@ -494,8 +494,9 @@ def test_lab_check_of_a_broken_file_says_what_it_is(lab):
     assert out == "error: attention.ipynb ends in the middle, at line 1: the file is cut off\n"
 
 
-def test_lab_hint_gives_hints(lab):
+def test_lab_hint_gives_hints(lab, monkeypatch):
     """From the gentlest on, or the level asked for."""
+    monkeypatch.setattr(notebook, "_last", {})
     code, out, _ = lab("hint", "softmax")
     assert code == 0 and out.startswith("Hint 1 of 3 (nudge)")
     assert lab("hint", "softmax")[1].startswith("Hint 2 of 3 (pseudo-code)")

@@ -62,7 +62,7 @@ class Annotated(_Norm):
 
 @norm_mistake(
     "N2",
-    "eps outside the root",
+    "epsilon outside the root",
     "eps is added to the standard deviation; it belongs to the variance, under the root.",
     "torch.sqrt(variance + eps)",
 )
@@ -73,7 +73,7 @@ class EpsOutside(_Norm):
 
 @norm_mistake(
     "N3a",
-    "eps forgotten",
+    "no eps",
     "There is no eps: a token whose features are all alike becomes 0 / 0 = NaN.",
     "torch.sqrt(variance + eps)",
 )
@@ -95,7 +95,7 @@ class FixedEps(_Norm):
 
 @norm_mistake(
     "N3c",
-    "eps² under the root",
+    "the square of eps under the root",
     "eps is squared before it is added; it is added as it is.",
     "torch.sqrt(variance + eps)",
 )
@@ -174,7 +174,7 @@ class NoKeepdim(_Norm):
 
 @norm_mistake(
     "N5a",
-    "γ and β are not used",
+    "scale and shift are not used",
     "The parameters are there, but the result is the same whatever they are.",
     "Return weight * normalised + bias.",
 )
@@ -196,7 +196,7 @@ class Scalars(_Norm):
 
 @norm_mistake(
     "N5c",
-    "β is not added",
+    "the shift β is not added",
     "The bias is a parameter that nothing reads.",
     "Return weight * normalised + bias.",
 )
@@ -207,7 +207,7 @@ class NoBeta(_Norm):
 
 @norm_mistake(
     "N5d",
-    "γ and β swapped",
+    "scale and shift swapped",
     "bias scales and weight shifts; weight is γ, the scale.",
     "weight * normalised + bias",
 )
@@ -223,7 +223,7 @@ class SwappedRoles(_Norm):
 
 @norm_mistake(
     "N5e",
-    "β is scaled too",
+    "the shift β is scaled too",
     "The shift is added before the scale: γ · (normalised + β).",
     "First the scale, then the shift: weight * normalised + bias.",
 )
@@ -234,7 +234,7 @@ class ShiftFirst(_Norm):
 
 @norm_mistake(
     "N5f",
-    "γ starts at zero",
+    "the scale γ starts at zero",
     "weight begins as zeros, so an untrained norm gives zeros for everything.",
     "γ starts at ones, β at zeros.",
 )
@@ -246,9 +246,9 @@ class ZeroGamma(_Norm):
 
 @norm_mistake(
     "N5g",
-    "γ and β are no parameters",
+    "weight and bias are no parameters",
     "weight and bias are plain tensors: no optimizer trains and no checkpoint keeps them.",
-    "nn.Parameter(torch.ones(d_model))",
+    "Wrap each: self.weight = nn.Parameter(torch.ones(d_model)).",
 )
 class PlainTensors(_Norm):
     def __init__(self, d_model, eps=1e-5):
@@ -381,7 +381,7 @@ def add_mistake(id, name, sentence, hint):
 @add_mistake(
     "L1a",
     "the residual is missing",
-    "Only the sub-layer's output is normed; x, which should be added to it, is lost.",
+    "Only the sublayer's output is normed; x, which should be added to it, is lost.",
     "norm(x + dropout(sublayer_output))",
 )
 class NoResidual(_AddNorm):
@@ -391,8 +391,8 @@ class NoResidual(_AddNorm):
 
 @add_mistake(
     "L1b",
-    "the sub-layer's output is lost",
-    "Only x is normed; what the sub-layer found never arrives.",
+    "the sublayer's output is lost",
+    "Only x is normed; what the sublayer found never arrives.",
     "norm(x + dropout(sublayer_output))",
 )
 class NoSublayer(_AddNorm):
@@ -448,8 +448,8 @@ class TwoResiduals(_AddNorm):
     "L3",
     "pre-norm: the second argument is called",
     "sublayer_output is called as a function, as the Annotated Transformer's pre-norm "
-    "SublayerConnection does; here it is a tensor, what the sub-layer has given.",
-    "norm(x + dropout(sublayer_output)): nothing is called but norm and dropout.",
+    "SublayerConnection does; here it is a tensor, what the sublayer has given.",
+    "Nothing is called but norm and dropout; sublayer_output is there already.",
 )
 class PreNorm(_AddNorm):
     def forward(self, x, sublayer_output):
@@ -523,8 +523,8 @@ class AlwaysDropout(_AddNorm):
 @add_mistake(
     "L5c",
     "dropout on the sum",
-    "The residual is dropped out together with the sub-layer's output; x should get through whole.",
-    "norm(x + dropout(sublayer_output)): the bracket of dropout closes before the sum.",
+    "The residual is dropped out together with the sublayer's output; x should get through whole.",
+    "Dropout takes sublayer_output alone; the sum comes after it.",
 )
 class DropsSum(_AddNorm):
     def forward(self, x, sublayer_output):
@@ -534,7 +534,7 @@ class DropsSum(_AddNorm):
 @add_mistake(
     "L5d",
     "dropout on the residual",
-    "x is dropped out instead of the sub-layer's output.",
+    "x is dropped out instead of the sublayer's output.",
     "norm(x + dropout(sublayer_output))",
 )
 class DropsResidual(_AddNorm):

@@ -343,8 +343,8 @@ class SwappedMasks(_Layer):
 
 @layer_mistake(
     "M12b",
-    "self_mask for both attentions",
-    "cross_attention gets self_mask as well: the second target word is blind for all but two "
+    "one mask for both attentions",
+    "cross_attention gets self_mask as well: the second target word is blind to all but two "
     "words of the source. The source has no future; only its padding is hidden.",
     "cross_attention gets cross_mask.",
 )

@@ -375,7 +375,7 @@ def multiplied_penalty(model, src, bos_id, eos_id, beam_size=4, max_len=64, leng
 
 @beam_mistake(
     "T7d",
-    "bos is counted in the length",
+    "the length counts bos",
     "Every sentence is taken for one word longer than what was written.",
     "length = len(ids) - 1",
 )
@@ -388,7 +388,7 @@ def counts_bos(model, src, bos_id, eos_id, beam_size=4, max_len=64, length_penal
 
 @beam_mistake(
     "T7e",
-    "eos is not counted in the length",
+    "the length leaves out eos",
     "</s> was chosen like any other word, and its probability is in the sum: it counts.",
     "length = len(ids) - 1: all but bos.",
 )

@@ -71,7 +71,7 @@ class AddedToItself(_Layer):
 
 @layer_mistake(
     "L1d",
-    "x is added twice",
+    "the residual is added twice",
     "x is added to each sublayer's output, and then AddNorm adds it again: norm(2x + sublayer).",
     "AddNorm adds; hand it the sublayer's output alone.",
 )
@@ -158,7 +158,7 @@ class NoFeedForward(_Layer):
 
 @layer_mistake(
     "L8a",
-    "add_norm1 used twice",
+    "the first add-and-norm used twice",
     "Both sublayers end in add_norm1; add_norm2 never learns.",
     "The second sublayer has an add-and-norm of its own: self.add_norm2.",
 )
@@ -309,7 +309,7 @@ class ReturnsWeights(_Layer):
 
 @layer_mistake(
     "H12",
-    "d_ff is not used",
+    "the argument d_ff is not used",
     "Feed-forward is always four times as wide as the tokens, whatever d_ff says.",
     "FeedForward(d_model, d_ff)",
 )
@@ -320,13 +320,30 @@ class IgnoresWidth(_Layer):
 
 @layer_mistake(
     "H12b",
-    "n_heads is not used",
+    "the argument n_heads is not used",
     "Attention has one head, whatever n_heads says.",
     "MultiHeadAttention(d_model, n_heads)",
 )
 class OneHead(_Layer):
     def __init__(self, d_model, n_heads, d_ff, dropout=0.1):
         super().__init__(d_model, 1, d_ff, dropout)
+
+
+@layer_mistake(
+    "L11c",
+    "one add-and-norm does the work of two",
+    "The layer has a single add_norm; each sublayer is followed by one of its own.",
+    "self.add_norm1 = …, self.add_norm2 = …: two AddNorms, each with its own γ and β.",
+)
+class OneAddNorm(_Layer):
+    def __init__(self, d_model, n_heads, d_ff, dropout=0.1):
+        super().__init__(d_model, n_heads, d_ff, dropout)
+        del self.add_norm1, self.add_norm2
+        self.add_norm = AddNorm(d_model, dropout)
+
+    def forward(self, x, mask=None):
+        x = self.add_norm(x, self.attend(x, mask))
+        return self.add_norm(x, self.feed_forward(x))
 
 
 # Encoder
@@ -420,7 +437,7 @@ class ResidualAroundAll(_Stack):
     "L4c",
     "every layer reads the input",
     "Each layer gets the tokens as they came in; only the last one's result counts.",
-    "x = layer(x, mask): the next layer reads what this one gave.",
+    "Write x = layer(x, mask), so that the next layer reads what this one gave.",
 )
 class AllFromTheInput(_Stack):
     def forward(self, x, mask=None):
@@ -505,7 +522,7 @@ class StackWithoutDropout(_Stack):
 
 @stack_mistake(
     "L9c",
-    "n_layers is not used",
+    "the argument n_layers is not used",
     "There are always six layers, the paper's number, whatever n_layers says.",
     "for _ in range(n_layers)",
 )

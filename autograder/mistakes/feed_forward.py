@@ -83,7 +83,7 @@ class NoActivation(_FeedForward):
 
 @feed_forward_mistake(
     "L7b",
-    "relu after the second layer",
+    "ReLU after the second layer",
     "The result is cut, not the hidden layer: it is never negative, and the middle is linear.",
     "relu stands between linear1 and linear2.",
 )
@@ -94,7 +94,7 @@ class ReluLast(_FeedForward):
 
 @feed_forward_mistake(
     "L7c",
-    "relu after both layers",
+    "ReLU after both layers",
     "The result is cut as well, so this layer can only ever add, never take away.",
     "Nothing comes after linear2.",
 )
@@ -116,7 +116,7 @@ class Gelu(_FeedForward):
 
 @feed_forward_mistake(
     "L7e",
-    "relu before the first layer",
+    "ReLU before the first layer",
     "The input is cut: its negative features are lost before linear1 sees them.",
     "relu stands between linear1 and linear2.",
 )
@@ -172,7 +172,7 @@ class WithResidual(_FeedForward):
 @feed_forward_mistake(
     "L5",
     "dropout between the layers",
-    "Hidden units are dropped in training; this model drops only what leaves a sub-layer (§5.4).",
+    "Hidden units are dropped in training; this model drops only what leaves a sublayer (§5.4).",
     "No dropout here: AddNorm has it.",
 )
 class InnerDropout(_FeedForward):
@@ -240,3 +240,15 @@ class Sequential(nn.Module):
 class InPlace(_FeedForward):
     def forward(self, x):
         return super().forward(x.relu_())
+
+
+@feed_forward_mistake(
+    "F5",
+    "linear2 has its widths the wrong way round",
+    "linear2 takes D numbers and gives d_ff; what it is given is d_ff wide, and should become D.",
+    "nn.Linear(d_ff, d_model): what comes in first, what goes out second.",
+)
+class SecondTheWrongWay(_FeedForward):
+    def __init__(self, d_model, d_ff):
+        super().__init__(d_model, d_ff)
+        self.linear2 = nn.Linear(d_model, d_ff)

@@ -768,3 +768,15 @@ class DropsLearnedRows(_Learned):
     def forward(self, x):
         self.check(x)
         return x + self.dropout(self.embedding(self.places(x)).expand_as(x))
+
+
+@learned_mistake(
+    "P9",
+    "a table turned on its side",
+    "nn.Embedding(d_model, max_len) has a row for each feature; it should have one a position.",
+    "How many rows come first, how wide they are second: nn.Embedding(max_len, d_model).",
+)
+class TurnedTable(_Learned):
+    def __init__(self, d_model, dropout=0.1, max_len=512):
+        super().__init__(d_model, dropout, max_len)
+        self.embedding = nn.Embedding(d_model, max_len)

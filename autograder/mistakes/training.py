@@ -282,8 +282,8 @@ def too_much_mass(logits, expected, smoothing=0.1, pad_id=0):
 
 @loss_mistake(
     "S9b",
-    "ε goes to the other words only",
-    "The right word gets 1 - ε, the V - 1 others share ε; here ε is shared by all V words.",
+    "the right word has no share of ε",
+    "The right word gets 1 - ε, the V - 1 others share ε; in the formula all V words share it.",
     "Uniform over all V words, the right one among them: it ends with 1 - ε + ε/V.",
 )
 def only_others(logits, expected, smoothing=0.1, pad_id=0):

@@ -322,7 +322,7 @@ class TargetMaskAcross(_Model):
 @model_mistake(
     "M12c",
     "a causal mask in cross-attention",
-    "cross_mask is decoder_mask(tgt): the first target word is blind for all but the first word "
+    "cross_mask is decoder_mask(tgt): the first target word is blind to all but the first word "
     "of the source.",
     "The source has no future; its padding alone is hidden: padding_mask(src, pad_id).",
 )

@@ -153,7 +153,7 @@ def _axes(axes):
 
 @check("AddNorm", points=2)
 def test_add_then_norm(work, draw):
-    """norm(x + sub-layer's output): first the sum, then the norm, with its γ and β."""
+    """norm(x + sublayer's output): first the sum, then the norm, with its γ and β."""
     module = draw.fill(work.AddNorm(D, dropout=0.0))
 
     for axes in ((B, T), (), (1, 1)):
@@ -167,7 +167,7 @@ def test_add_then_norm(work, draw):
 
 @check("AddNorm", points=1)
 def test_the_residual_gets_through(work, draw):
-    """A sub-layer that gives zeros leaves norm(x): the residual gets through."""
+    """A sublayer that gives zeros leaves norm(x): the residual gets through."""
     module, x = work.AddNorm(D, dropout=0.0).double().eval(), draw(B, T, D).detach()
 
     nothing = torch.zeros_like(x)
@@ -187,7 +187,7 @@ def test_add_norm_has_the_contracts_names(work, draw):
 
 @check("AddNorm", points=1)
 def test_dropout_falls_on_the_sublayer(work, draw):
-    """In training, dropout falls on the sub-layer's output before the sum; none in eval mode."""
+    """In training, dropout falls on the sublayer's output before the sum; none in eval mode."""
     x, y = draw(S, 40, D).detach(), 1 + draw(S, 40, D).detach().abs()
     x[..., 0], x[..., 1], y[..., :2] = -3, 3, 0  # two features that dropout of y cannot change
 
@@ -195,9 +195,9 @@ def test_dropout_falls_on_the_sublayer(work, draw):
     same(found, F.layer_norm(x + y, (D,)), "in eval mode there is no dropout", WITHOUT_EPS)
     module = draw.fill(work.AddNorm(D, dropout=1.0)).train()
     gamma, beta = module.get_parameter("norm.weight"), module.get_parameter("norm.bias")
-    law = "dropout=1 in training drops all of the sub-layer's output, and norm(x) is left"
+    law = "dropout=1 in training drops all of the sublayer's output, and norm(x) is left"
     same(module(1 * x, 1 * y), F.layer_norm(x, (D,), gamma, beta), law, WITHOUT_EPS)
-    law = "dropout={} drops that share of the sub-layer's output, and scales up the rest"
+    law = "dropout={} drops that share of the sublayer's output, and scales up the rest"
     for p, module in ((0.5, work.AddNorm(D, dropout=0.5)), (0.1, work.AddNorm(D))):
         added = _before_the_norm(module.double().train()(1 * x, 1 * y), x)[..., 2:] - x[..., 2:]
         kept = added.abs() > 1e-3

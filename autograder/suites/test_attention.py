@@ -72,6 +72,10 @@ def test_softmax_of_a_lost_slice(work, draw):
     expected = F.softmax(scores, -1).masked_fill(LOST.unsqueeze(1), 0)
     same(weights, expected, "a slice that is all -inf gives zeros")
     (gradient,) = gradients_of(weights.square(), [scores])
+    leaf = all_lost.detach().requires_grad_()
+    (own,) = gradients_of(work.softmax(leaf).square(), [leaf])
+    law = "the gradient in a slice that is all -inf is zero, not NaN"
+    holds(own.isfinite().all(), law, "a gradient is NaN or inf")
     wanted = torch.autograd.grad(expected.square().sum(), scores)[0]
     same(gradient, wanted, "the gradient through a slice that is all -inf is zero, not NaN")
 
@@ -234,8 +238,8 @@ def _attention(query, key, value, mask=None):
 @check("SelfAttention", points=1)
 def test_self_attention_has_the_contracts_names(work, draw):
     """Three Linears q_proj, k_proj and v_proj with bias, and nothing else to train."""
-    for widths in ((), (K, DV)):
-        d_k, d_v = widths or (D, D)
+    for widths in ((), (K,), (K, DV)):
+        d_k, d_v = (*widths, D, D)[:2] if len(widths) != 1 else (K, D)
         sizes = {
             name: list(x.shape) for name, x in work.SelfAttention(D, *widths).named_parameters()
         }

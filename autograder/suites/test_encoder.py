@@ -226,7 +226,7 @@ def norms(module, x, count, at=""):
 def has_the_names(module, sizes):
     """The state holds these names with these shapes, and no others."""
     found = {name: list(x.shape) for name, x in module.state_dict().items()}
-    law = "attributes have the names of the stub"
+    law = "attributes have the names that the lesson lists"
     _none([name for name in sizes if name not in found], law, "missing")
     _none([name for name in found if name not in sizes], f"{law}; no others have weights", "extra")
     wrong = [

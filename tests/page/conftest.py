@@ -1,6 +1,5 @@
 """A page that runs, and a browser to look at it."""
 
-import shutil
 import socket
 import subprocess
 import sys
@@ -11,15 +10,6 @@ import httpx
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# A container has no sandbox of Chromium's kind and no GPU; the rest keeps it from calling home.
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="session")
@@ -50,18 +40,3 @@ def _wait_until_served(address, app, said, seconds=120):
             time.sleep(0.2)  # not listening yet
         assert app.poll() is None, said.read_text()
     raise AssertionError(f"no page after {seconds} s: {said.read_text()}")
-
-
-@pytest.fixture(scope="session")
-def browser():
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(
-            f"no Chromium here (looked for {', '.join(BROWSERS)}): the page was not clicked"
-        )
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
