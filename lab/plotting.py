@@ -72,7 +72,7 @@ def heat_maps(
     for axes, (title, array) in zip(
         figure.subplots(down, across, squeeze=False).flat, arrays.items(), strict=False
     ):
-        image = axes.imshow(array, aspect="equal", **colours)
+        axes.imshow(array, aspect="equal", **colours)
         axes.set_title(title, fontsize=10)
         _label(axes.xaxis, columns, wide, rotation=90)
         _label(axes.yaxis, rows, high)
@@ -86,7 +86,8 @@ def heat_maps(
     for axes in figure.axes[len(arrays) :]:
         axes.set_visible(False)
     if not numbers and len(np.unique(np.concatenate([a.ravel() for a in arrays.values()]))) > 2:
-        figure.colorbar(image, ax=figure.axes[: len(arrays)], shrink=0.8, aspect=30)
+        drawn = figure.axes[: len(arrays)]
+        figure.colorbar(drawn[0].images[0], ax=drawn, shrink=0.8, aspect=30)
     figure.draw_without_rendering()  # the first layout has not yet seen the titles
     return figure
 
@@ -110,7 +111,7 @@ def lines(
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     if logx:
         axes.set_xscale("log", base=2)
-    elif all(float(each).is_integer() for each in axes.get_lines()[0].get_xdata()):
+    elif not np.any(np.mod(np.asarray(axes.get_lines()[0].get_xdata()), 1)):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if logy:
         axes.set_yscale("log")
