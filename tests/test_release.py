@@ -178,7 +178,7 @@ def test_texts_say_where_one_is(small):
     title = texts[0].splitlines()
     part = next(text for text in texts if text.startswith("## softmax"))
 
-    assert title[2] == "*Unit 1 of 11 · 85 minutes · 32 points · next: 02-masks*"
+    assert title[2] == "*Unit 1 of 11 · 85 minutes of writing · 32 points · next: 02-masks*"
     assert title[4] == r"With $\sqrt{d_k}$ and an umlaut: ü."
     assert "**20 minutes · 6 points.** Write it without torch's softmax" in part
 
