@@ -26,6 +26,12 @@ class Diagnosis:
     mistakes: tuple[Mistake, ...] = ()
 
     @property
+    def text(self) -> str:
+        """All of it in a line or two."""
+        head = f"{self.headline}: " if self.headline else ""
+        return f"{head}{self.sentence}" + (f" ({self.where})" if self.where else "")
+
+    @property
     def named(self) -> Mistake | None:
         return self.mistakes[0] if len(self.mistakes) == 1 else None
 

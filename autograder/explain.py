@@ -18,6 +18,8 @@ def in_words(error: BaseException | None, namespace: dict[str, Any]) -> str:
         return f"{error.law}. Seen: {error.seen}." if error.seen else f"{error.law}."
     if isinstance(error, NotImplementedError):
         return "Not all of it is written yet: a `raise NotImplementedError` still stands here."
+    if isinstance(error, SyntaxError):
+        return f"Python cannot read this cell: {error.msg}."
     if isinstance(error, TooLong):
         return f"It does not come to an end: {error}. Does every loop have a way out?"
     if isinstance(error, RecursionError):
@@ -40,6 +42,10 @@ def place(error: BaseException | None, namespace: dict[str, Any]) -> str:
     """The learner's line an error comes from: "line 7: scores = query @ key"; "" if none."""
     if error is None or isinstance(error, Broken):
         return ""
+    if isinstance(told := getattr(error, "place", None), str):  # it happened in another process
+        return told
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f"line {error.lineno}: {(error.text or '').strip()}".rstrip(": ")
     line = file = None
     step: TracebackType | None = error.__traceback__
     while step is not None:

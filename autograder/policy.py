@@ -120,20 +120,22 @@ def in_names(part: str, source: str, namespace: dict[str, Any]) -> str | None:
 
 
 @contextmanager
-def watching(part: str, namespace: dict[str, Any]) -> Iterator[list[str]]:
+def watching(
+    part: str, namespace: dict[str, Any], seen: list[str] | None = None
+) -> Iterator[list[str]]:
     """The shortcuts that code with this namespace takes while the block runs, in sentences."""
-    with _Watch(part, namespace) as watch:
+    with _Watch(part, namespace, [] if seen is None else seen) as watch:
         yield watch.seen
 
 
 class _Watch(TorchFunctionMode):
     """Sees every call into torch, and who made it."""
 
-    def __init__(self, part: str, namespace: dict[str, Any]):
+    def __init__(self, part: str, namespace: dict[str, Any], seen: list[str]):
         super().__init__()
         self.part, self.namespace = part, namespace
         self.banned = SHORTCUTS.get(part, ())
-        self.seen: list[str] = []
+        self.seen = seen
 
     def __torch_function__(
         self, function: Callable, types: Any, args: Any = (), kwargs: Any = None

@@ -9,7 +9,7 @@ from typing import Any
 from autograder import explain, policy
 from autograder.checks import Check, speaking_of
 from autograder.diagnosis import Diagnosis, diagnose
-from autograder.judge import Outcome, judge, not_started
+from autograder.judge import Elsewhere, Outcome, judge, not_started
 from autograder.source import namespace_of, source_of
 from lab.course import PARTS
 
@@ -111,6 +111,7 @@ def report_on(
         policy.in_source(part, source)
         or policy.in_names(part, source, namespace)
         or (taken[0] if taken else None)
+        or (implementation.shortcut(source) if isinstance(implementation, Elsewhere) else None)
     )
     if not_started(outcomes):
         return Report(part, "not started", tuple(Line(each.check, False) for each in outcomes))

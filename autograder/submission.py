@@ -13,22 +13,18 @@ import ast
 import builtins
 import functools
 import hashlib
-import io
 import json
-import linecache
 import re
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from autograder import explain
+from autograder.cells import Implementations, Missing, Program, define, python_of, tree_of
 from autograder.diagnosis import Diagnosis
-from autograder.judge import SECONDS, checks_of, quiet, within
+from autograder.judge import checks_of
 from autograder.report import Line, Report, report_on
-from lab import parts
 from lab.course import PARTS, UNITS, Unit
 
 MB = 1_000_000
@@ -116,18 +112,22 @@ class Submission:
                 pass
         return {}
 
+    def program(self) -> Program:
+        """What of it is run: its imports, what was given, and the cells of the parts."""
+        given = {n: c for n, c in self.by_id.items() if n.startswith("given-") and n != "given-0"}
+        cells = {part: self.by_id.get(part) for part in (self.unit.parts if self.unit else ())}
+        return Program(
+            tuple((f"cell {cell.number}", text) for cell in self.cells for text in _imports(cell)),
+            tuple((name, python_of(cell.source)) for name, cell in given.items()),
+            tuple(
+                (part, python_of(cell.source) if cell and cell.kind == "code" else None)
+                for part, cell in cells.items()
+            ),
+        )
+
     def implementations(self) -> Implementations:
-        """Run imports, given cells and each part's cell in a fresh namespace, in this process."""
-        return _implementations(self)
-
-
-@dataclass(frozen=True)
-class Implementations:
-    """What the cells of a notebook define, and the errors of the cells that define nothing."""
-
-    found: dict[str, Any] = field(default_factory=dict)
-    failed: dict[str, BaseException] = field(default_factory=dict)
-    namespace: dict[str, Any] = field(default_factory=dict, repr=False)
+        """What its cells define, run in this process."""
+        return define(self.program())
 
 
 def report(submission: Submission, only: str | None = None) -> list[Report]:
@@ -145,17 +145,18 @@ def report(submission: Submission, only: str | None = None) -> list[Report]:
 def _report(submission: Submission, work: Implementations, part: str) -> Report:
     if part in work.found:
         return report_on(part, work.found[part], source=submission.by_id[part].source)
+    return report_of_error(part, work.failed[part], work.namespace)
+
+
+def report_of_error(part: str, error: BaseException, namespace: dict[str, Any]) -> Report:
+    """What there is to say of a part whose cell gave an error, or is not there."""
     lines = tuple(Line(check, False) for check in checks_of(part))
-    error = work.failed[part]
     if isinstance(error, Missing):
         return Report(part, "failed", lines, Diagnosis("No cell", str(error)))
-    where = explain.place(error, work.namespace)
-    if isinstance(error, SyntaxError) and error.lineno:
-        where = f"line {error.lineno}: {(error.text or '').strip()}".rstrip(": ")
-        words = f"Python cannot read this cell: {error.msg}."
-    else:
-        words = f"The cell does not run. {explain.in_words(error, work.namespace)}"
-    return Report(part, "failed", lines, Diagnosis("", words, where))
+    words = explain.in_words(error, namespace)
+    if not isinstance(error, SyntaxError):
+        words = f"The cell does not run. {words}"
+    return Report(part, "failed", lines, Diagnosis("", words, explain.place(error, namespace)))
 
 
 # Reading
@@ -327,18 +328,22 @@ def _out_of_reach(cells: tuple[Cell, ...], unit: Unit) -> Iterator[str]:
             yield f"{part} uses {name} of cell {helpers[name]}: put it into the cell of {part}"
 
 
-def _tree(source: str) -> ast.Module:
-    """A cell's syntax; nothing where it is no Python."""
-    try:
-        return ast.parse(python_of(source))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return ast.Module([], [])
+def _imports(cell: Cell) -> list[str]:
+    """The imports at the top level of a code cell, without the autograder's functions."""
+    if cell.kind != "code":
+        return []
+    return [
+        ast.unparse(node)
+        for node in tree_of(cell.source).body
+        if (isinstance(node, ast.ImportFrom) and (node.module or "") != "autograder")
+        or (isinstance(node, ast.Import) and all(x.name != "autograder" for x in node.names))
+    ]
 
 
 def _defined(source: str) -> set[str]:
     """The names of functions, classes and values that a cell defines at its top level."""
     names = set()
-    for node in _tree(source).body:
+    for node in tree_of(source).body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             names.add(node.name)
         elif isinstance(node, ast.Assign):
@@ -348,112 +353,8 @@ def _defined(source: str) -> set[str]:
 
 def _names(source: str) -> set[str]:
     """The names a cell reads and does not bind anywhere itself."""
-    tree = _tree(source)
+    tree = tree_of(source)
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     bound = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
     bound |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
     return {node.id for node in names} - bound
-
-
-# Running
-
-
-class Missing(ValueError):
-    """There is no cell for a part, or it does not define the part."""
-
-
-def _implementations(submission: Submission) -> Implementations:
-    stand_ins = {part: getattr(parts, part) for part in PARTS}
-    namespace: dict[str, Any] = {
-        "__name__": "__main__", "__builtins__": builtins, "get_ipython": _Shell, **stand_ins,
-    }  # fmt: skip
-    work = Implementations(namespace=namespace)
-    unit = submission.unit
-    if unit is None:
-        return work
-    with _undisturbed():
-        for cell in submission.cells:
-            for node in _imports(cell):
-                _try(f"<cell {cell.number}>", ast.unparse(node), namespace)
-        for name, cell in submission.by_id.items():
-            if name.startswith("given-") and name != "given-0":
-                _try(f"<{name}>", cell.source, namespace)
-        for part in unit.parts:
-            cell = submission.by_id.get(part)
-            if cell is None or cell.kind != "code":
-                work.failed[part] = Missing(f"The notebook has no code cell for {part}.")
-                continue
-            before = dict(namespace)
-            error = _try(f"<{part}>", cell.source, namespace)
-            if error is None and namespace.get(part) is stand_ins[part]:
-                error = Missing(f"The cell of {part} does not define {part}.")
-            if error is None:
-                work.found[part] = namespace[part]
-            else:
-                work.failed[part] = error
-                namespace.clear()
-                namespace.update(before)
-    return work
-
-
-def _imports(cell: Cell) -> list[ast.Import | ast.ImportFrom]:
-    """The imports at the top level of a code cell, without the autograder's functions."""
-    if cell.kind != "code":
-        return []
-    return [
-        node
-        for node in _tree(cell.source).body
-        if (isinstance(node, ast.ImportFrom) and (node.module or "") != "autograder")
-        or (isinstance(node, ast.Import) and all(x.name != "autograder" for x in node.names))
-    ]
-
-
-def _try(name: str, source: str, namespace: dict[str, Any]) -> BaseException | None:
-    """Run a cell. Its lines can be looked up under its name; what goes wrong comes back."""
-    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-    try:
-        with within(SECONDS):
-            exec(compile(python_of(source), name, "exec"), namespace)
-    except (Exception, SystemExit) as error:
-        return error
-    return None
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Nothing is printed, and nothing is asked: input() finds the end of the file."""
-    before = sys.stdin
-    sys.stdin = io.StringIO()
-    try:
-        with quiet():
-            yield
-    finally:
-        sys.stdin = before
-
-
-class _Shell:
-    """What IPython's magics talk to: get_ipython().run_line_magic("matplotlib", "inline")."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_, **__: None
-
-
-def python_of(source: str) -> str:
-    """A cell as Python, line by line: `%time`, `!ls` and `?` become calls that do nothing."""
-    try:
-        ast.parse(source)
-        return source
-    except (SyntaxError, ValueError):
-        pass
-    magic = re.match(r"(\s*)%%(time|timeit|capture|prun)\b.*", source)
-    if magic:  # the cell below is Python
-        return python_of(f"{magic[1]}#{source[magic.end() :]}")
-    from IPython.core.inputtransformer2 import TransformerManager
-
-    try:
-        changed = TransformerManager().transform_cell(source)
-        ast.parse(changed)
-    except (SyntaxError, ValueError):
-        return source  # the error is the learner's, and so are its words
-    above = re.match(r"(?:[ \t]*\n)*", source)  # IPython takes empty lines off the top
-    return "\n" * (above[0].count("\n") if above else 0) + changed

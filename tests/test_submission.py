@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from a_lesson import NOTEBOOK, ROOT, UNIT, ask, project
 
-from autograder import cli, notebook, submission
+from autograder import cells, cli, notebook, submission
+from autograder.cells import python_of
 from autograder.release import build
-from autograder.submission import Submission, python_of, report
+from autograder.submission import Submission, report
 from lab.course import UNITS
 
 
@@ -309,7 +310,7 @@ def test_a_right_notebook_passes_and_a_stub_is_not_started(load, stub, right):
 )
 def test_a_cell_that_fails_costs_its_own_part(load, right, monkeypatch, capfd, source, said):
     """Its line is shown, the other parts are judged, and nothing reaches the screen."""
-    monkeypatch.setattr(submission, "SECONDS", 0.5)
+    monkeypatch.setattr(cells, "SECONDS", 0.5)
     write(right, "softmax", source)
     first, *others = report(load(right))
 

@@ -1,0 +1,361 @@
+"""The only words between the judge and a learner's process: plain values and tensors, bounded.
+
+    send(connection, {"call": Handle(3), "with": [torch.ones(2, 3), 1e-9, None]}, deadline)
+    value = recv(connection, deadline)
+
+A frame is two lengths (JSON, blob; four bytes each), a line of JSON, and the tensors' bytes one
+after the other. JSON says of itself what it can; the rest is an object with one key, its tag:
+
+    {"float": "nan"}   {"bytes": base64}   {"tuple": [...]}   {"dict": [[key, value], ...]}
+    {"tensor": ["float32", [2, 3]]}        {"meta": ["float32", [2, 3]]}   {"size": [2, 3]}
+    {"dtype": "int64"}                     {"device": "cpu"}               {"handle": 3}
+
+Nothing that arrives is executed, unpickled or looked up: what comes out of `recv` is built here
+out of Python's own types and fresh tensors, or it is a WireError.
+"""
+
+import base64
+import json
+import math
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Buffer = bytes | bytearray | memoryview
+
+JSON_BYTES = 1 << 20
+BLOB_BYTES = 256 << 20
+DEPTH = 16  # of lists in lists; what a part takes or gives has three
+ITEMS = 10_000  # values in one message; a model's state_dict has some hundreds
+TEXT = 1 << 18  # characters of one string
+BYTES = 1 << 16  # of one bytes value
+DIMS = 16
+ELEMENTS = 1 << 32  # of one tensor, those of no size counted as one: on "meta" nothing else bounds
+INTEGER = 1 << 63
+ALIGNMENT = 8  # a tensor starts at a multiple of its elements' size
+
+HEADER = struct.Struct("<II")
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (
+        *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+        *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+    )
+}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+DEVICES = ("cpu", "meta")
+
+
+class WireError(Exception):
+    """A message that cannot be sent, or that should never have been."""
+
+
+@dataclass(frozen=True)
+class Handle:
+    """Something that lives on the other side: a module, a graph, a callback."""
+
+    number: int
+
+
+def send(connection: socket.socket, value: Any, deadline: float | None = None) -> None:
+    """Send one value. Past the deadline (of time.monotonic): TimeoutError; nobody there: EOFError.
+
+    A value that is refused is refused before a byte is sent: the connection can still be used.
+    """
+    text, chunks = encode(value)
+    header = HEADER.pack(len(text), sum(map(len, chunks)))
+    try:
+        for chunk in (header + text, *chunks):
+            connection.settimeout(_left(deadline))
+            connection.sendall(chunk)
+    except (BrokenPipeError, ConnectionError) as gone:
+        raise EOFError("the other side is gone") from gone
+
+
+def recv(connection: socket.socket, deadline: float | None = None) -> Any:
+    """The next value. Past the deadline: TimeoutError; nobody there: EOFError; else WireError."""
+    text_bytes, blob_bytes = HEADER.unpack(_exactly(connection, HEADER.size, deadline))
+    if text_bytes > JSON_BYTES or blob_bytes > BLOB_BYTES:
+        raise WireError(f"a message of {text_bytes:,} + {blob_bytes:,} bytes is too large")
+    text = _exactly(connection, text_bytes, deadline)
+    return decode(text, _exactly(connection, blob_bytes, deadline))
+
+
+def encode(value: Any) -> tuple[bytes, list[bytes | memoryview]]:
+    """A value as JSON and the chunks of the blob that belongs to it."""
+    writer = _Writer()
+    node = writer.node(value)
+    try:
+        text = json.dumps(node, allow_nan=False, separators=(",", ":")).encode()
+    except ValueError as error:
+        raise WireError(str(error)) from error
+    if len(text) > JSON_BYTES:
+        raise WireError(f"{len(text):,} bytes of JSON are too many")
+    return text, writer.chunks
+
+
+def decode(text: Buffer, blob: Buffer) -> Any:
+    """The value of a message. Its tensors share the blob's memory, and nothing else does."""
+    try:
+        node = json.loads(str(text, "utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise WireError("not JSON") from error
+    reader = _Reader(blob)
+    value = reader.value(node)
+    if reader.position < len(blob):
+        raise WireError("bytes that belong to no tensor")
+    return value
+
+
+@dataclass
+class _Writer:
+    """Turns values into nodes, and counts what it has written."""
+
+    chunks: list[bytes | memoryview] = field(default_factory=list)
+    position: int = 0
+    items: int = 0
+
+    def node(self, value: Any, depth: int = 0) -> Any:
+        self.items += 1
+        _bound(depth, self.items)
+        match value:
+            case None | bool():
+                return value
+            case int():
+                return _integer(int(value))
+            case float():
+                return float(value) if math.isfinite(value) else {"float": repr(float(value))}
+            case str():
+                return _string(str(value))
+            case bytes():
+                return {"bytes": base64.b64encode(_short(value)).decode()}
+            case Tensor():
+                return self.tensor(value)
+            case torch.Size():
+                return {"size": _shape(list(value))}
+            case list():
+                return self.nodes(value, depth)
+            case tuple():
+                return {"tuple": self.nodes(value, depth)}
+            case dict():
+                return {"dict": [[_key(k), self.node(v, depth + 1)] for k, v in value.items()]}
+            case torch.dtype() if value in NAMES:
+                return {"dtype": NAMES[value]}
+            case torch.device() if str(value) in DEVICES:
+                return {"device": str(value)}
+            case Handle():
+                return {"handle": _integer(value.number)}
+        raise WireError(f"{type(value).__name__} cannot be sent")
+
+    def nodes(self, values: Iterable[Any], depth: int) -> list[Any]:
+        return [self.node(each, depth + 1) for each in values]
+
+    def tensor(self, tensor: Tensor) -> dict[str, Any]:
+        """A tensor as plain contiguous data, whatever it is a view of or a subclass of."""
+        try:
+            with torch._C.DisableTorchFunctionSubclass():
+                return self._plain(tensor.detach())
+        except (RuntimeError, TypeError) as error:
+            raise WireError(f"this {type(tensor).__name__} has no plain data: {error}") from error
+
+    def _plain(self, tensor: Tensor) -> dict[str, Any]:
+        if tensor.dtype not in NAMES:
+            raise WireError(f"a tensor of {tensor.dtype} cannot be sent")
+        if tensor.layout != torch.strided or tensor.device.type not in DEVICES:
+            raise WireError(f"a {tensor.layout} tensor on {tensor.device} cannot be sent")
+        shape = _shape(list(tensor.shape))
+        described = [NAMES[tensor.dtype], shape]
+        if tensor.device.type == "meta":
+            return {"meta": described}
+        size = math.prod(shape) * tensor.dtype.itemsize
+        start = _aligned(self.position)
+        if start + size > BLOB_BYTES:  # asked before `contiguous` makes of a view what it shows
+            raise WireError(f"tensors of {start + size:,} bytes are too large")
+        if size:
+            self.chunks.append(bytes(start - self.position))
+            flat = tensor.resolve_neg().contiguous().as_strided([math.prod(shape)], [1])
+            self.chunks.append(memoryview(flat.view(torch.uint8).numpy().data))
+            self.position = start + size
+        return {"tensor": described}
+
+
+@dataclass
+class _Reader:
+    """Turns nodes into values; a tensor takes the blob's next bytes, so that none are shared."""
+
+    blob: Buffer
+    position: int = 0
+    items: int = 0
+
+    def value(self, node: Any, depth: int = 0) -> Any:
+        self.items += 1
+        _bound(depth, self.items)
+        match node:
+            case None | bool():
+                return node
+            case int():
+                return _integer(node)
+            case float() if math.isfinite(node):  # "1e999" is written as a number and is none
+                return node
+            case str():
+                return _string(node)
+            case list():
+                return self.values(node, depth)
+            case dict() if len(node) == 1:
+                [(tag, content)] = node.items()
+                return self.tagged(tag, content, depth)
+        raise WireError("a node that means nothing")
+
+    def values(self, nodes: Any, depth: int) -> list[Any]:
+        return [self.value(each, depth + 1) for each in _list(nodes)]
+
+    def tagged(self, tag: str, content: Any, depth: int) -> Any:
+        match tag:
+            case "tuple":
+                return tuple(self.values(content, depth))
+            case "dict":
+                return self.dictionary(content, depth)
+            case "tensor" | "meta":
+                return self.tensor(*_list(content, 2), meta=tag == "meta")
+            case "size":
+                return torch.Size(_shape(content))
+            case "float" if content in ("nan", "inf", "-inf"):
+                return float(content)
+            case "bytes" if isinstance(content, str):
+                return _base64(content)
+            case "dtype":
+                return _dtype(content)
+            case "device" if content in DEVICES:
+                return torch.device(content)
+            case "handle" if type(content) is int:
+                return Handle(_integer(content))
+        raise WireError("a tag that means nothing")
+
+    def dictionary(self, pairs: Any, depth: int) -> dict[str, Any]:
+        read = [_list(pair, 2) for pair in _list(pairs)]
+        result = {_key(key): self.value(node, depth + 1) for key, node in read}
+        if len(result) < len(read):
+            raise WireError("a key that stands twice")
+        return result
+
+    def tensor(self, name: Any, shape: Any, meta: bool) -> Tensor:
+        dtype, shape = _dtype(name), _shape(shape)
+        if meta:
+            return torch.empty(shape, dtype=dtype, device="meta")
+        count = math.prod(shape)
+        if count == 0:
+            return torch.empty(shape, dtype=dtype)
+        start = _aligned(self.position)
+        end = start + count * dtype.itemsize
+        if end > len(self.blob):
+            raise WireError("a tensor that reaches past the blob")
+        self.position = end
+        if dtype == torch.bool:  # any byte may have been sent; a bool is 0 or 1
+            return self._from_blob(torch.uint8, count, start).ne(0).reshape(shape)
+        return self._from_blob(dtype, count, start).reshape(shape)
+
+    def _from_blob(self, dtype: torch.dtype, count: int, start: int) -> Tensor:
+        return torch.frombuffer(self.blob, dtype=dtype, count=count, offset=start)
+
+
+def _exactly(connection: socket.socket, size: int, deadline: float | None) -> Buffer:
+    """The next bytes, all of them. Memory that nothing arrives for is never touched."""
+    data = np.empty(size, np.uint8).data
+    rest = memoryview(data)
+    while rest:
+        connection.settimeout(_left(deadline))
+        try:
+            got = connection.recv_into(rest)
+        except ConnectionError as gone:
+            raise EOFError("the other side is gone") from gone
+        if not got:
+            raise EOFError("the other side is gone")
+        rest = rest[got:]
+    return data
+
+
+def _left(deadline: float | None) -> float | None:
+    if deadline is None:
+        return None
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the deadline has passed")
+    return left
+
+
+def _aligned(position: int) -> int:
+    return -(-position // ALIGNMENT) * ALIGNMENT
+
+
+def _bound(depth: int, items: int) -> None:
+    if depth > DEPTH:
+        raise WireError(f"lists in lists, deeper than {DEPTH}")
+    if items > ITEMS:
+        raise WireError(f"more than {ITEMS:,} values in one message")
+
+
+def _integer(number: int) -> int:
+    if not -INTEGER <= number < INTEGER:
+        raise WireError("an integer of more than 64 bits")
+    return number
+
+
+def _string(text: str) -> str:
+    """A string that can be printed and stored: short, and no half of a character."""
+    if len(text) > TEXT:
+        raise WireError(f"a string of {len(text):,} characters is too long")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise WireError("a string with half a character") from error
+    return text
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str):
+        raise WireError(f"a key that is no string but {type(key).__name__}")
+    return _string(str(key))
+
+
+def _short(data: bytes) -> bytes:
+    if len(data) > BYTES:
+        raise WireError(f"{len(data):,} bytes outside of a tensor are too many")
+    return data
+
+
+def _base64(text: str) -> bytes:
+    try:
+        return _short(base64.b64decode(text, validate=True))
+    except ValueError as error:
+        raise WireError("not base64") from error
+
+
+def _shape(sizes: Any) -> list[int]:
+    if len(_list(sizes)) > DIMS or any(type(size) is not int or size < 0 for size in sizes):
+        raise WireError("not a tensor's shape")
+    if math.prod(max(1, size) for size in sizes) > ELEMENTS:
+        raise WireError(f"a tensor of more than {ELEMENTS:,} elements")
+    return sizes
+
+
+def _dtype(name: Any) -> torch.dtype:
+    if not isinstance(name, str) or name not in DTYPES:
+        raise WireError("a dtype that cannot be sent")
+    return DTYPES[name]
+
+
+def _list(node: Any, length: int | None = None) -> list[Any]:
+    if not isinstance(node, list) or length not in (None, len(node)):
+        raise WireError("not the list that it should be")
+    return node
+
+
+def _refuse_constant(name: str) -> Callable[..., Any]:
+    raise ValueError(f"{name} is no JSON")

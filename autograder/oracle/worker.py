@@ -1,0 +1,97 @@
+"""What runs in a learner's process: the notebook's cells, and the part that the judge asks.
+
+The judge says which part and sends the cells as text. Stock's own version of the part is taken out
+of this process before a line of the learner's runs; every other part is stock's, as in a notebook.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import socket
+import sys
+from contextlib import AbstractContextManager, ExitStack, redirect_stderr, redirect_stdout
+from types import FunctionType
+from typing import Any
+
+from autograder import explain, policy
+from autograder.cells import Program, define
+from autograder.judge import alone
+from autograder.oracle import mirrors
+from autograder.oracle.peer import Peer
+from lab import stock
+
+PRINTED = 2_000  # characters that are sent on
+
+
+def serve(connection: socket.socket) -> None:
+    """Answer the judge until it hangs up."""
+    learner = Learner(connection)
+    with learner.stack, redirect_stdout(learner.said), redirect_stderr(learner.said):
+        learner.peer.serve()
+
+
+class Learner:
+    """A learner's namespace, and the part of it that is judged."""
+
+    def __init__(self, connection: socket.socket):
+        self.said = io.StringIO()
+        self.stack = ExitStack()
+        self.namespace: dict[str, Any] = {}
+        self.part = ""
+        self.taken: list[str] = []
+        self.peer = Peer(
+            connection,
+            place=lambda error: explain.place(error, self.namespace),
+            around=self.watching,
+            printed=self.printed,
+        )
+        self.peer.verbs |= {"begin": self.begin, "shortcut": self.shortcut}
+
+    def begin(self, part: str, program: list[Any]) -> Any:
+        """Run the cells; what they define as the part, or the error of its cell."""
+        withhold(part)
+        imports, given, cells = (tuple((name, text) for name, text in each) for each in program)
+        work = define(Program(imports, given, cells))
+        self.part, self.namespace = part, work.namespace
+        if part in work.failed:
+            raise work.failed[part]
+        implementation = work.found[part]
+        self.stack.enter_context(alone(part, implementation))
+        return self.peer.lend(implementation)
+
+    def shortcut(self, source: str) -> str:
+        """The shortcut that was seen, from here; the judge looks for itself as well."""
+        named = policy.in_names(self.part, source, self.namespace)
+        return named or next(iter(self.taken), "")
+
+    def watching(self) -> AbstractContextManager[Any]:
+        return policy.watching(self.part, self.namespace, self.taken)
+
+    def printed(self) -> str:
+        """What was printed since this was last asked."""
+        said = self.said.getvalue()[:PRINTED]
+        self.said.seek(0)
+        self.said.truncate()
+        return said.encode(errors="replace").decode()
+
+
+def withhold(part: str) -> None:
+    """Stock's version of a part is no longer in this process; nor is the code it was made of."""
+    own = getattr(stock, part)
+    for module in [each for name, each in sys.modules.items() if name.startswith("lab.")]:
+        if getattr(module, part, None) is own:
+            setattr(module, part, _withheld)
+    if isinstance(own, type):
+        for name, each in list(vars(own).items()):
+            if isinstance(each, FunctionType):
+                delattr(own, name)
+        mirrors.kinds.cache_clear()
+    elif isinstance(own, FunctionType):
+        own.__code__ = _withheld.__code__
+        own.__defaults__, own.__kwdefaults__ = None, None
+    gc.collect()
+
+
+def _withheld(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("the lab's own version of the part that is asked for is not here")

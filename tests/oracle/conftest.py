@@ -1,0 +1,37 @@
+"""What the oracle's tests share: processes that run the source they are given."""
+
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from autograder.oracle import wire
+from autograder.oracle.zygote import Zygote
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def zygote():
+    """A warm parent whose children run what they are sent."""
+    with Zygote("a_worker", path=[HERE]) as zygote:
+        yield zygote
+
+
+@pytest.fixture
+def child(zygote):
+    with zygote.spawn() as child:
+        yield child
+
+
+@pytest.fixture
+def ask():
+    return _ask
+
+
+def _ask(child, source, seconds=60):
+    """What `answer` is after a child has run the source; an error as "Type: message"."""
+    deadline = time.monotonic() + seconds
+    wire.send(child.socket, textwrap.dedent(source), deadline)
+    return wire.recv(child.socket, deadline)
