@@ -100,6 +100,10 @@ def in_source(part: str, source: str) -> str | None:
 
 def in_names(part: str, source: str, namespace: dict[str, Any]) -> str | None:
     """The finished part that a source reaches by a name from another cell, or None."""
+    finished = {name: home for name, each in namespace.items() if (home := _home(part, each))}
+    finished = {name: home for name, home in finished.items() if home != namespace.get("__name__")}
+    if not finished:
+        return None
     try:
         tree = ast.parse(source)
     except SyntaxError:
@@ -108,15 +112,18 @@ def in_names(part: str, source: str, namespace: dict[str, Any]) -> str | None:
     own = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
     own |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
     for node in names:
-        value = namespace.get(node.id)
-        if node.id in own or not isinstance(value, (ModuleType, FunctionType, type)):
-            continue
-        home = value.__name__ if isinstance(value, ModuleType) else value.__module__
-        itself = home == "lab.decoding" and value.__name__ == part
-        here = home == namespace.get("__name__")
-        if itself or (_is_finished(str(home)) and not here):
-            return _said(part, f"{node.id} of {home}", node.lineno)
+        if node.id in finished and node.id not in own:
+            return _said(part, f"{node.id} of {finished[node.id]}", node.lineno)
     return None
+
+
+def _home(part: str, value: Any) -> str:
+    """The module of something finished; "" where it is nothing of the kind."""
+    if not isinstance(value, (ModuleType, FunctionType, type)):
+        return ""
+    home = str(value.__name__ if isinstance(value, ModuleType) else value.__module__)
+    itself = home == "lab.decoding" and value.__name__ == part
+    return home if itself or _is_finished(home) else ""
 
 
 @contextmanager

@@ -105,14 +105,14 @@ def report_on(
     """Judge a part and say what came of it."""
     namespace = namespace_of(implementation)
     source = source_of(implementation, part) if source is None else source
-    with policy.watching(part, namespace) as taken:
+    if isinstance(implementation, Elsewhere):
         outcomes = judge(part, implementation, seed)
-    shortcut = (
-        policy.in_source(part, source)
-        or policy.in_names(part, source, namespace)
-        or (taken[0] if taken else None)
-        or (implementation.shortcut(source) if isinstance(implementation, Elsewhere) else None)
-    )
+        seen = implementation.shortcut(source)
+    else:
+        with policy.watching(part, namespace) as taken:
+            outcomes = judge(part, implementation, seed)
+        seen = policy.in_names(part, source, namespace) or next(iter(taken), None)
+    shortcut = policy.in_source(part, source) or seen
     if not_started(outcomes):
         return Report(part, "not started", tuple(Line(each.check, False) for each in outcomes))
     if shortcut:

@@ -184,7 +184,7 @@ def dress(made: Any, told: dict[str, Any]) -> None:
     """Give a mirror the attributes that were told. None of them may hide what a module can do."""
     for name, value in told["attributes"].items():
         if _is_plain(value) and not hasattr(nn.Module, name_of(name)):
-            vars(made)[name] = value
+            vars(made)[name] = tuple(value) if isinstance(value, list) else value
     for name in told["others"]:
         if not hasattr(nn.Module, name_of(name)):
             vars(made)[name] = StandIn()

@@ -13,6 +13,7 @@ and the state of the random numbers, so that both sides see one world.
 from __future__ import annotations
 
 import builtins
+import json
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -291,7 +292,7 @@ class Peer:
         if now == shared.layout:
             return None
         self._mine[number] = shared = Shared.owned(root, now)
-        return [now, shared.news()]
+        return [json.dumps(now), shared.news()]
 
     def _turned(self) -> list[list[Any]]:
         """The generators of the other side that have been drawn from here."""
@@ -344,7 +345,7 @@ class Peer:
         if isinstance(value, nn.Module):
             structure = mirrors.layout(value, self._lend_unit)
             self._mine[number] = shared = Shared.owned(value, structure)
-            return ("module", number, structure, shared.news())
+            return ("module", number, json.dumps(structure), shared.news())
         told = mirrors.description(value)
         self._methods[number] = {*told["methods"], *([""] if told["callable"] else [])}
         return ("object", number, told)
@@ -403,7 +404,7 @@ class Peer:
             case ("object", int(number), dict(told)):
                 self._borrowed[number] = mirrors.stand_in(number, told, self.call)
                 return self._borrowed[number]
-            case ("module", int(number), dict(structure), values):
+            case ("module", int(number), str(structure), values):
                 self._mirrored(number, structure, values)
                 return self._borrowed[number]
             case torch.Size() | None | bool() | int() | float() | str() | bytes():
@@ -430,19 +431,21 @@ class Peer:
         self._states[number] = state
         return generator
 
-    def _mirrored(self, number: int, structure: Any, values: Any) -> None:
+    def _mirrored(self, number: int, told: str, values: Any) -> None:
+        """A module of the other side; its structure comes as text, which is read in one go."""
+        structure = json.loads(told)
         shared = Shared.mirrored(structure, values, self.call, self._borrowed.get)
         self._theirs[number] = shared
-        for told, each in zip(structure["units"], shared.units, strict=True):
-            self._borrowed[told["number"]] = each
+        for unit, each in zip(structure["units"], shared.units, strict=True):
+            self._borrowed[unit["number"]] = each
 
     # Errors
 
     def _told(self, error: BaseException) -> dict[str, Any]:
         """An error for the other side: its kind, its words, the line it comes from."""
         kind = next((each.__name__ for each in type(error).__mro__ if _is_known(each)), "")
-        args = [each if isinstance(each, (bool, int, float)) else str(each)[:MESSAGE]
-                for each in error.args[:4]]  # fmt: skip
+        said = [error.msg] if isinstance(error, SyntaxError) else list(error.args[:4])
+        args = [x if isinstance(x, (bool, int, float)) else str(x)[:MESSAGE] for x in said]
         if not kind:
             kind, args = "RuntimeError", [f"{type(error).__name__}: {error}"[:MESSAGE]]
         number = self._lend_object(error) if self.strict else getattr(error, "_number", 0)

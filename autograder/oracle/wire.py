@@ -32,6 +32,7 @@ Buffer = bytes | bytearray | memoryview
 
 JSON_BYTES = 1 << 20
 BLOB_BYTES = 256 << 20
+TOGETHER = 1 << 17  # a message up to here is sent at once: each piece would wake the other side
 DEPTH = 16  # of lists in lists; what a part takes or gives has three
 ITEMS = 10_000  # values in one message; a model's state_dict has some hundreds
 TEXT = 1 << 18  # characters of one string
@@ -70,9 +71,12 @@ def send(connection: socket.socket, value: Any, deadline: float | None = None) -
     A value that is refused is refused before a byte is sent: the connection can still be used.
     """
     text, chunks = encode(value)
-    header = HEADER.pack(len(text), sum(map(len, chunks)))
+    size = sum(map(len, chunks))
+    parts = [HEADER.pack(len(text), size), text, *chunks]
+    if size <= TOGETHER:
+        parts = [b"".join(parts)]
     try:
-        for chunk in (header + text, *chunks):
+        for chunk in parts:
             connection.settimeout(_left(deadline))
             connection.sendall(chunk)
     except (BrokenPipeError, ConnectionError) as gone:

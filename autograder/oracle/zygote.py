@@ -47,6 +47,8 @@ PRELOAD = (
     *("lab.translation", "lab.training", "lab.recording", "lab.lesson", "lab.plotting"),
 )
 
+ANSWERS = ("stock", "decoding")  # modules of the lab that learners could copy from
+
 # What runs first over there: of the project it gives `lab` and what the worker needs of
 # `autograder`, whose own door then closes.
 BOOT = """
@@ -131,6 +133,7 @@ class Zygote:
             "readable": [sys.prefix, sys.base_prefix, *site, str(LAB)],
             "withheld": [
                 *(str(project / each) for each in ("autograder", "solutions")),
+                *(str(each) for name in ANSWERS for each in LAB.rglob(f"{name}.*")),
                 *map(str, withheld),
             ],
             "layers": layers,
