@@ -129,7 +129,7 @@ def test_a_notebook_earns_the_same_there(unit, zygote, tmp_path):
 def test_a_wrong_part_is_named_there(zygote, tmp_path):
     """With the same words, and the line of an error."""
     wrong = {
-        "softmax": lambda text: text.replace("dim=dim", "dim=-1"),
+        "softmax": lambda text: text.replace("sum(dim,", "sum(-1,"),
         "soft_lookup": lambda text: text.replace(
             "weights @ values, weights", "weights, weights @ values"
         ),
