@@ -1,5 +1,6 @@
 """What the oracle's tests share: processes that run the source they are given."""
 
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -12,8 +13,16 @@ from autograder.oracle.zygote import Zygote
 HERE = Path(__file__).parent
 
 
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory):
+    """Folders of learners' processes stand where no other test process has any."""
+    before, tempfile.tempdir = tempfile.tempdir, str(tmp_path_factory.mktemp("t", numbered=True))
+    yield
+    tempfile.tempdir = before
+
+
 @pytest.fixture(scope="session")
-def zygote():
+def zygote(home):
     """A warm parent whose children run what they are sent."""
     with Zygote("a_worker", path=[HERE]) as zygote:
         yield zygote
