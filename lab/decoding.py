@@ -10,8 +10,9 @@ others run `model.decode` at every step: somebody's own part must show what it d
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -20,6 +21,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lab import parts
+
+Choose = Callable[[Float[Tensor, "B V"]], Int[Tensor, " B"]]
 
 
 def greedy_decode(
@@ -35,7 +38,7 @@ def greedy_decode(
 
     Ids start with bos_id; eos_id stays, model.pad_id follows it; at most max_len ids, bos counted.
     """
-    return _write(model, src, bos_id, eos_id, max_len, cache, lambda logits: logits.argmax(-1))
+    return write(model, src, bos_id, eos_id, max_len, chooser(temperature=0.0), cache=cache)
 
 
 def sample_decode(
@@ -52,15 +55,8 @@ def sample_decode(
     cache: bool | None = None,
 ) -> Int[Tensor, "B T"]:
     """As greedy_decode, each token drawn by its probability; temperature 0 is greedy."""
-    _check_sampling(temperature, top_k, top_p)
-    if temperature == 0:
-        return greedy_decode(model, src, bos_id, eos_id, max_len, cache=cache)
-
-    def draw(logits: Float[Tensor, "B V"]) -> Int[Tensor, " B"]:
-        probabilities = next_token_probabilities(logits, temperature, top_k, top_p)
-        return torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)
-
-    return _write(model, src, bos_id, eos_id, max_len, cache, draw)
+    choose = chooser(temperature, top_k, top_p, generator)
+    return write(model, src, bos_id, eos_id, max_len, choose, cache=cache)
 
 
 def beam_search(
@@ -80,6 +76,16 @@ def beam_search(
     ]
 
 
+@dataclass(frozen=True)
+class BeamStep:
+    """One step of beam_decode. A hypothesis that is not there has the score -inf everywhere."""
+
+    gains: Float[Tensor, "B beam V"]  # what the model says: log-probabilities of the next token
+    totals: Float[Tensor, "B beam V"]  # log-probability of each hypothesis with each token
+    scores: Float[Tensor, "B beam V"]  # the same, by the length penalty
+    best: Int[Tensor, "B beam"]  # what stays: hypothesis * V + token
+
+
 def beam_decode(
     model: Any,
     src: Int[Tensor, "B S"],
@@ -90,11 +96,14 @@ def beam_decode(
     length_penalty: float = 0.6,
     *,
     cache: bool | None = None,
+    prefix: Sequence[int] = (),
+    watch: Callable[[BeamStep], None] | None = None,
 ) -> list[list[tuple[list[int], float]]]:
     """beam_search for a batch: all hypotheses of all sentences take each step together.
 
     score = log-probability / ((5 + length) / 6)^length_penalty, bos not counted in length
-    (Wu et al. 2016, equation 14).
+    (Wu et al. 2016, equation 14). With a `prefix`, the best of the sentences that begin with it.
+    `watch` is shown every step.
     """
     if beam_size < 1:
         raise ValueError(f"beam_size={beam_size}: a beam holds at least one hypothesis")
@@ -111,12 +120,17 @@ def beam_decode(
         while ids.size(1) < max_len and not (ended | total.isneginf()).all():
             gains = steps.logits(ids).double().log_softmax(-1).unflatten(0, (batch, beam_size))
             candidates = total.unsqueeze(-1) + gains  # (B, beam, V)
+            if ids.size(1) <= len(prefix):
+                forced = torch.arange(gains.size(-1), device=src.device) == prefix[ids.size(1) - 1]
+                candidates = candidates.where(forced, -math.inf)
             candidates = candidates.masked_fill(ended.unsqueeze(-1), -math.inf)
             candidates[..., model.pad_id] = torch.where(ended, total, candidates[..., model.pad_id])
             length = length + ~ended
             scores = candidates / _penalty(length, length_penalty).unsqueeze(-1)
             best = scores.flatten(1).topk(beam_size).indices  # (B, beam)
             origin, token = best // scores.size(-1), best % scores.size(-1)
+            if watch is not None:
+                watch(BeamStep(gains, candidates, scores, best))
 
             total = candidates.flatten(1).gather(1, best)
             length, was_ended = length.gather(1, origin), ended.gather(1, origin)
@@ -134,6 +148,46 @@ def beam_decode(
             strict=True,
         )
     ]
+
+
+def write(
+    model: Any,
+    src: Int[Tensor, "B S"],
+    bos_id: int,
+    eos_id: int,
+    max_len: int,
+    choose: Choose,
+    *,
+    cache: bool | None = None,
+) -> Int[Tensor, "B T"]:
+    """Token after token by `choose`, until every sentence has ended or has max_len ids."""
+    with inference(model):
+        steps = _steps(model, src, max_len, cache)
+        ids = src.new_full((src.size(0), 1), bos_id)
+        ended = torch.zeros(src.size(0), dtype=torch.bool, device=src.device)
+        while ids.size(1) < max_len and not ended.all():
+            chosen = choose(steps.logits(ids)).masked_fill(ended, model.pad_id)
+            ids = torch.cat([ids, chosen.unsqueeze(1)], dim=1)
+            ended = ended | (chosen == eos_id)
+    return ids
+
+
+def chooser(
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    generator: torch.Generator | None = None,
+) -> Choose:
+    """What draws the next token of each sentence from its logits; temperature 0 takes the best."""
+    check_sampling(temperature, top_k, top_p)
+    if temperature == 0:
+        return lambda logits: logits.argmax(-1)
+
+    def draw(logits: Float[Tensor, "B V"]) -> Int[Tensor, " B"]:
+        probabilities = next_token_probabilities(logits, temperature, top_k, top_p)
+        return torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)
+
+    return draw
 
 
 def next_token_probabilities(
@@ -168,26 +222,6 @@ def inference(model: Any) -> Iterator[None]:
             module.training = mode
 
 
-def _write(
-    model: Any,
-    src: Int[Tensor, "B S"],
-    bos_id: int,
-    eos_id: int,
-    max_len: int,
-    cache: bool | None,
-    choose: Callable[[Float[Tensor, "B V"]], Int[Tensor, " B"]],
-) -> Int[Tensor, "B T"]:
-    with inference(model):
-        steps = _steps(model, src, max_len, cache)
-        ids = src.new_full((src.size(0), 1), bos_id)
-        ended = torch.zeros(src.size(0), dtype=torch.bool, device=src.device)
-        while ids.size(1) < max_len and not ended.all():
-            chosen = choose(steps.logits(ids)).masked_fill(ended, model.pad_id)
-            ids = torch.cat([ids, chosen.unsqueeze(1)], dim=1)
-            ended = ended | (chosen == eos_id)
-    return ids
-
-
 def _penalty(length: Float[Tensor, "B beam"], alpha: float) -> Float[Tensor, "B beam"]:
     return ((5 + length) / 6) ** alpha
 
@@ -199,7 +233,7 @@ def _hypotheses(
     return [(row[: n + 1], score) for row, n, score in found if score > -math.inf]
 
 
-def _check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
+def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
     if not 0 <= temperature < math.inf:
         raise ValueError(f"temperature={temperature}: choose 0 (greedy) or more")
     if top_k is not None and top_k < 1:

@@ -9,6 +9,7 @@ L is the layers, the other letters as everywhere.
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from threading import get_ident
 
 import torch
 from jaxtyping import Float
@@ -46,16 +47,19 @@ class Recording:
 def record(model: nn.Module) -> Iterator[Recording]:
     """Record the attention weights of every call of `model` in the block; results do not change.
 
+    Calls of other threads are theirs: sessions that share a model do not see each other's.
     Any implementation of the parts will do: the weights are the second result of the contract's
     attention modules.
     """
+    here = get_ident()
     recording = Recording({kind: len(_layers(model, side)) for kind, (side, _) in KINDS.items()})
     with ExitStack() as hooks:
         for kind, (side, name) in KINDS.items():
             for layer, calls in zip(_layers(model, side), recording._layers[kind], strict=True):
 
                 def keep(module: nn.Module, inputs: object, output: tuple, calls=calls) -> None:
-                    calls.append(output[1].detach())
+                    if get_ident() == here:
+                        calls.append(output[1].detach())
 
                 hooks.enter_context(getattr(layer, name).register_forward_hook(keep))
         yield recording

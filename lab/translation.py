@@ -63,13 +63,7 @@ def translate(
     `explain` adds log-probability and attention. Row t of the decoder's kinds is what target piece
     t looked at when it was chosen: for "decoder" the columns are <s> and the pieces before it.
     """
-    encoded = checkpoint.tokenizer.encode_all(sentences)
-    for sentence, ids in zip(sentences, encoded, strict=True):
-        if len(ids) > checkpoint.config.max_len:
-            raise ValueError(
-                f"a sentence of {len(ids):,} tokens is too long, the model reads at most "
-                f"{checkpoint.config.max_len:,}: split it (it begins with {sentence[:40]!r})"
-            )
+    encoded = encode(checkpoint, sentences)
     max_len = min(max_len, checkpoint.config.max_len)
     by_length = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
     found: dict[int, Translation] = {}
@@ -77,18 +71,49 @@ def translate(
         rows = by_length[start : start + batch_size]
         source = pad([encoded[i] for i in rows]).to(next(checkpoint.model.parameters()).device)
         target = _search(checkpoint.model, source, search, max_len)
-        why = _explain(checkpoint.model, source, target) if explain else [{}] * len(rows)
-        for i, ids, reasons in zip(rows, target.tolist(), why, strict=True):
-            written = ids[1 : ids.index(EOS_ID) + 1] if EOS_ID in ids else ids[1:]
-            found[i] = Translation(
-                source=sentences[i],
+        texts = [sentences[i] for i in rows]
+        told = finished(checkpoint, texts, source, target, explain=explain)
+        found.update(zip(rows, told, strict=True))
+    return [found[i] for i in range(len(sentences))]
+
+
+def encode(checkpoint: Checkpoint, sentences: Sequence[str]) -> list[list[int]]:
+    """The ids of sentences; ValueError for one that is longer than the model reads."""
+    encoded = checkpoint.tokenizer.encode_all(sentences)
+    for sentence, ids in zip(sentences, encoded, strict=True):
+        if len(ids) > checkpoint.config.max_len:
+            raise ValueError(
+                f"a sentence of {len(ids):,} tokens is too long, the model reads at most "
+                f"{checkpoint.config.max_len:,}: split it (it begins with {sentence[:40]!r})"
+            )
+    return encoded
+
+
+def finished(
+    checkpoint: Checkpoint,
+    sentences: Sequence[str],
+    source: Int[Tensor, "B S"],
+    target: Int[Tensor, "B T"],
+    *,
+    explain: bool = False,
+) -> list[Translation]:
+    """The translations whose ids, <s> to </s>, a search has found."""
+    why = _explain(checkpoint.model, source, target) if explain else [{}] * len(sentences)
+    found = []
+    rows = zip(sentences, source.tolist(), target.tolist(), why, strict=True)
+    for sentence, read, ids, reasons in rows:
+        written = ids[1 : ids.index(EOS_ID) + 1] if EOS_ID in ids else ids[1:]
+        found.append(
+            Translation(
+                source=sentence,
                 text=checkpoint.tokenizer.decode(written),
-                source_pieces=checkpoint.tokenizer.pieces(encoded[i]),
+                source_pieces=checkpoint.tokenizer.pieces(i for i in read if i != PAD_ID),
                 target_pieces=checkpoint.tokenizer.pieces(written),
                 ended=EOS_ID in ids,
                 **reasons,
             )
-    return [found[i] for i in range(len(sentences))]
+        )
+    return found
 
 
 def _search(
@@ -118,10 +143,9 @@ def _explain(
 
     One pass over the finished sentences gives the weights and probabilities of every step at once.
     """
-    with decoding.inference(model), record(model) as recorded:
-        logits = model(source, target[:, :-1])
+    with record(model) as recorded:
+        gains = log_probabilities(forced(model, source, target), target)
     expected = target[:, 1:]
-    gains = logits.float().log_softmax(-1).gather(-1, expected.unsqueeze(-1)).squeeze(-1)
     weights = {kind: recorded[kind].float().cpu() for kind in KINDS}
     found = []
     for row in range(len(source)):
@@ -136,6 +160,21 @@ def _explain(
             }
         )
     return found
+
+
+def forced(
+    model: nn.Module, source: Int[Tensor, "B S"], target: Int[Tensor, "B T"]
+) -> Float[Tensor, "B T-1 V"]:
+    """Logits of every step by teacher forcing: the model reads what was written, in one pass."""
+    with decoding.inference(model):
+        return model(source, target[:, :-1]).float()
+
+
+def log_probabilities(
+    logits: Float[Tensor, "B steps V"], target: Int[Tensor, "B T"]
+) -> Float[Tensor, "B steps"]:
+    """Of each token of the target after <s>, given those before it; padding has them too."""
+    return logits.log_softmax(-1).gather(-1, target[:, 1:].unsqueeze(-1)).squeeze(-1)
 
 
 def entropy(weights: Float[Tensor, "*axes S"]) -> Float[Tensor, "*axes"]:

@@ -1,5 +1,7 @@
 """Recording: every attention weight of a run, and nothing else about the run changed."""
 
+from threading import Thread
+
 import pytest
 import torch
 from torch import nn
@@ -146,3 +148,15 @@ def test_asking_for_what_is_not_there(model):
         attention["self"]
     with pytest.raises(LookupError, match="no cross attention was recorded: run the model"):
         attention["cross"]
+
+
+def test_other_threads_are_not_recorded(model, sentences):
+    """A session that runs the same model meanwhile leaves no trace."""
+    with record(model) as attention:
+        thread = Thread(target=lambda: model(*sentences))
+        thread.start()
+        thread.join()
+        assert not attention.calls("cross")
+        model(*sentences)
+
+    assert len(attention.calls("cross")) == 1
