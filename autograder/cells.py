@@ -10,24 +10,31 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import io
 import linecache
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from autograder.judge import SECONDS, quiet, within
 from lab import parts
 from lab.course import PARTS
 
+LONG = 1_000_000  # characters that are read for magics, the whole cell once for each
+
 Source = tuple[str, str]  # a name and, as Python, what stands there
 
 
 class Missing(ValueError):
     """There is no cell for a part, or it does not define the part."""
+
+
+class Withheld(RuntimeError):
+    """A cell asks for the lab's own version of the part that it is to give."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,24 @@ class Program:
     imports: tuple[Source, ...] = ()
     given: tuple[Source, ...] = ()
     cells: tuple[tuple[str, str | None], ...] = ()  # None where a part has no code cell
+
+    def of(self, part: str) -> Program:
+        """What of it one part needs: its own cell, and those that give it a name.
+
+        Other parts are stock's when it is judged, so their cells count only for what it reads while
+        it is defined (a base class, say): what such a cell does besides costs no other part.
+        """
+        sources = {name: source or "" for name, source in self.cells}
+        needed, waiting = {part}, [part]
+        while waiting:
+            read = _reads(sources[waiting.pop()])
+            for name, source in sources.items():
+                gives = _gives(source) - set(PARTS) | {name}
+                if name not in needed and any(each in gives for each in read):
+                    needed.add(name)
+                    waiting.append(name)
+        cells = tuple((name, text if name in needed else "") for name, text in self.cells)
+        return replace(self, cells=cells)
 
 
 @dataclass(frozen=True)
@@ -64,6 +89,8 @@ def define(program: Program) -> Implementations:
                 continue
             before = dict(namespace)
             error = _try(part, source, namespace)
+            if _withheld(error):  # a try with the whole model, below the part
+                error = None
             if error is None and namespace.get(part) is stand_ins[part]:
                 error = Missing(f"The cell of {part} does not define {part}.")
             if error is None:
@@ -73,6 +100,13 @@ def define(program: Program) -> Implementations:
                 namespace.clear()
                 namespace.update(before)
     return work
+
+
+def _withheld(error: BaseException | None) -> bool:
+    """Whether an error comes from what is not there, whoever passed it on."""
+    while error is not None and not isinstance(error, Withheld):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _try(name: str, source: str, namespace: dict[str, Any]) -> BaseException | None:
@@ -114,6 +148,50 @@ def tree_of(source: str) -> ast.Module:
         return ast.Module([], [])
 
 
+def _gives(source: str) -> set[str]:
+    """The names that a cell binds, those within its functions left out."""
+    tree = tree_of(source)
+    inside = _in_functions(tree)
+    return {name for node in ast.walk(tree) if node not in inside for name in _bound(node)}
+
+
+def _reads(source: str) -> set[str]:
+    """The names that a cell reads from elsewhere; those of parts only where no call waits for them.
+
+    A part's name in the body of a function is looked up when that runs, and means stock's then.
+    """
+    tree = tree_of(source)
+    inside = _in_functions(tree)
+    own = {name for node in ast.walk(tree) for name in _bound(node)} - set(PARTS)
+    return {
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name)
+        and isinstance(node.ctx, ast.Load)
+        and not (node.id in PARTS and node in inside)
+    } - own
+
+
+def _in_functions(tree: ast.AST) -> set[ast.AST]:
+    """All that runs only when a function is called."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    bodies = [node.body for node in ast.walk(tree) if isinstance(node, functions)]
+    roots = [each for body in bodies for each in (body if isinstance(body, list) else [body])]
+    return {node for root in roots for node in ast.walk(root)}
+
+
+def _bound(node: ast.AST) -> list[str]:
+    match node:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return [name]
+        case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
+            return [name]
+        case ast.Global(names=names):
+            return names
+    return []
+
+
+@functools.lru_cache(maxsize=128)  # the cells of a notebook, each of which is asked for often
 def python_of(source: str) -> str:
     """A cell as Python, line by line: `%time`, `!ls` and `?` become calls that do nothing."""
     try:
@@ -129,9 +207,11 @@ def python_of(source: str) -> str:
     from IPython.core.inputtransformer2 import TransformerManager
 
     try:
+        if len(source) * len(re.findall(r"^\s*[%!?]|\?\s*$|= *[%!]", source, re.M)) > LONG:
+            raise ValueError("it takes a pass for each magic")
         changed = TransformerManager().transform_cell(source)
         ast.parse(changed)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, RuntimeError, MemoryError):  # RuntimeError: too many magics
         return source  # the error is the learner's, and so are its words
     above = re.match(r"(?:[ \t]*\n)*", source)  # IPython takes empty lines off the top
     return "\n" * (above[0].count("\n") if above else 0) + changed

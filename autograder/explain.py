@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from autograder.checks import Broken, letter
-from autograder.judge import TooLong
+from autograder.judge import Lost, TooLong
 
 
 def in_words(error: BaseException | None, namespace: dict[str, Any]) -> str:
@@ -22,11 +22,13 @@ def in_words(error: BaseException | None, namespace: dict[str, Any]) -> str:
         return f"Python cannot read this cell: {error.msg}."
     if isinstance(error, TooLong):
         return f"It does not come to an end: {error}. Does every loop have a way out?"
+    if isinstance(error, Lost):
+        return f"{error}."
     if isinstance(error, RecursionError):
         return "It calls itself without an end."
     if error is None:
         return ""
-    message = " ".join(str(error).split())
+    message = " ".join(str(error)[:2_000].split())
     words = f"{type(error).__name__}: {message[:300]}" if message else type(error).__name__
     for pattern, say in _MEANINGS:
         if found := re.search(pattern, message):
@@ -59,6 +61,8 @@ def place(error: BaseException | None, namespace: dict[str, Any]) -> str:
 
 
 def _letter(size: str) -> str:
+    if len(size) > 9:
+        return size
     return f"{named}={size}" if (named := letter(int(size))) else size
 
 

@@ -45,6 +45,10 @@ class TooLong(Exception):
     """A check did not come to an end."""
 
 
+class Lost(RuntimeError):
+    """The process that a part ran in is gone."""
+
+
 class Elsewhere(ABC):
     """A part that runs in another process."""
 

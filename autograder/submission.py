@@ -76,11 +76,12 @@ class Submission:
     problems: tuple[str, ...] = ()
 
     @classmethod
-    def load(cls, path: Path, unit: Unit | None = None) -> Submission:
-        """Read a notebook. Never fails: what cannot be read has no cells, and a problem."""
+    def load(cls, path: Path, unit: Unit | None = None, raw: bytes | None = None) -> Submission:
+        """Read a notebook, or its bytes where they are known. Never fails: what cannot be read has
+        no cells, and a problem."""
         path = Path(path)
         try:
-            content, said = _read(path)
+            content, said = _read(path, raw)
             cells = tuple(_cells(content))
         except Unreadable as error:
             return cls(path, unit or _unit_of(path), (), (str(error),))
@@ -166,14 +167,14 @@ class Unreadable(ValueError):
     """A file that holds no cells, and why."""
 
 
-def _read(path: Path) -> tuple[Mapping[str, Any], list[str]]:
+def _read(path: Path, raw: bytes | None = None) -> tuple[Mapping[str, Any], list[str]]:
     """The notebook's content, and what was odd about the file."""
     name, said = path.name, []
     try:
-        size = path.stat().st_size
+        size = path.stat().st_size if raw is None else len(raw)
         if size > TOO_LARGE:
             raise Unreadable(f"{name} has {_megabytes(size)}, too much to read: clear its outputs")
-        raw = path.read_bytes()
+        raw = path.read_bytes() if raw is None else raw
     except FileNotFoundError:
         raise Unreadable(f"{name} is missing in {path.parent.name or path.parent}") from None
     except OSError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import keyword
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from lab.course import PARTS
 
 Ask = Callable[[int, str, tuple, dict], Any]  # number, method ("" to call it), args, kwargs
 NAME = 100  # characters of a name
+METHODS = 100  # of one object
 
 
 @functools.cache
@@ -32,6 +34,12 @@ def kinds() -> dict[str, type]:
         **{f"nn.{name}": each for name, each in vars(nn).items() if _is_module(each)},
         **{f"stock.{name}": getattr(stock, name) for name in PARTS if _is_module_part(name)},
     }
+
+
+def base_of(kind: str) -> type:
+    """What a mirror can do by itself. What stock's parts add is asked over there: no method of a
+    reference runs in the place of a learner's."""
+    return nn.Module if kind.startswith("stock.") else kinds()[kind]
 
 
 def _is_module(value: Any) -> bool:
@@ -83,7 +91,7 @@ def layout(root: nn.Module, number: Callable[[nn.Module, list[str]], int]) -> di
 
 def _unit(unit: nn.Module, number: Callable[[nn.Module, list[str]], int]) -> dict[str, Any]:
     kind = kind_of(type(unit))
-    extras = _extras(unit, kinds()[kind])
+    extras = _extras(unit, base_of(kind))
     told = {"name": type(unit).__name__, "kind": kind, "number": number(unit, extras["methods"])}
     return told | extras
 
@@ -168,7 +176,8 @@ def unit(number: int, told: dict[str, Any], ask: Ask) -> Mirror:
     kind = kinds().get(told["kind"])
     if kind is None:
         raise WireError("a module of no kind")
-    of = _class(name_of(told["name"]), Mirror, kind, _names(told["methods"]), False)
+    reserved = base_of(told["kind"])
+    of = _class(name_of(told["name"]), Mirror, kind, _names(told["methods"]), False, reserved)
     made: Mirror = object.__new__(of)
     nn.Module.__init__(made)
     return _dressed(made, number, told, ask)
@@ -190,13 +199,19 @@ def dress(made: Any, told: dict[str, Any]) -> None:
             vars(made)[name] = StandIn()
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1_000)
 def _class(
-    name: str, of: type, kind: type | None, methods: tuple[str, ...], called: bool
+    name: str,
+    of: type,
+    kind: type | None,
+    methods: tuple[str, ...],
+    called: bool,
+    reserved: type = object,
 ) -> type[Any]:
     """A class for mirrors of one kind. Nothing that torch's modules have is overridden."""
-    reserved = dir(kind) if kind else dir(object)
-    body: dict[str, Any] = {each: _method(each) for each in methods if each not in reserved}
+    own = {} if kind is None else {each: _method(each) for each in _methods(kind, reserved)}
+    own |= {each: _method(each) for each in methods if each not in dir(reserved)}
+    body: dict[str, Any] = own
     if called:
         body["__call__"] = _method("")
     return type(name, (of, kind) if kind else (of,), body)
@@ -211,7 +226,7 @@ def _method(name: str) -> Callable[..., Any]:
 
 
 def _names(names: Any) -> tuple[str, ...]:
-    if not isinstance(names, list):
+    if not isinstance(names, list) or len(names) > METHODS:
         raise WireError("methods that are no list")
     return tuple(name_of(each) for each in names)
 
@@ -256,6 +271,7 @@ class Shared:
             units.append(old)
         shared = cls(structure, units)
         shared._hang(structure["paths"])
+        shared._check_paths(structure["paths"])
         shared._fill(values)
         return shared
 
@@ -269,6 +285,12 @@ class Shared:
             above, _, name = path.rpartition(".")
             if path:
                 by_path[above]._modules[_key(name)] = by_path[path]
+
+    def _check_paths(self, paths: Any) -> None:
+        """No way through the modules but those that were told: few can make billions of them."""
+        found = self.units[0].named_modules(remove_duplicate=False)
+        if sum(1 for _ in itertools.islice(found, len(paths) + 1)) != len(paths):
+            raise WireError("modules without an end")
 
     def _fill(self, values: Any) -> None:
         """All tensors, in the places of the structure."""

@@ -43,6 +43,8 @@ Serve = Callable[[socket.socket], None]
 
 CONNECTION = 3  # the one thing besides 0, 1 and 2 that a child has open
 MESSAGE = 1 << 16
+LARGE = 2 << 20  # bytes of a large page
+MADV_HUGEPAGE, MADV_COLLAPSE = 14, 25  # <linux/mman.h>
 
 
 def main(settings: dict[str, Any]) -> NoReturn:
@@ -103,6 +105,7 @@ class Nursery:
         adopt_strays()
         torch.manual_seed(0)
         gc.collect()
+        in_large_pages()
         gc.freeze()  # what is here now is shared with the children, and stays untouched
         self.watch.register(self.control, selectors.EVENT_READ)
         self.tell(ready=os.getpid())
@@ -169,6 +172,20 @@ class Nursery:
 
     def tell(self, **message: Any) -> None:
         self.control.send(json.dumps(message).encode())
+
+
+def in_large_pages() -> None:
+    """Gather memory in pages of 2 MB where the kernel can: a fork copies the table of pages, and
+    with fewer of them it takes a third of the time."""
+    with open("/proc/self/maps") as maps:
+        regions = [line.split()[:2] for line in maps]
+    for addresses, rights in regions:
+        start, stop = (int(each, 16) for each in addresses.split("-"))
+        start, stop = -(-start // LARGE) * LARGE, stop // LARGE * LARGE
+        if rights == "rw-p" and start < stop:
+            for advice in (MADV_HUGEPAGE, MADV_COLLAPSE):
+                with suppress(OSError):
+                    sandbox.libc("madvise", start, stop - start, advice)
 
 
 def live(

@@ -24,18 +24,20 @@ import torch
 from torch import Tensor, nn
 
 from autograder.checks import Broken
-from autograder.judge import TooLong
+from autograder.judge import Lost, TooLong
 from autograder.oracle import mirrors, wire
 from autograder.oracle.mirrors import Mirror, Shared, StandIn, index
 from autograder.oracle.wire import WireError
 
 RNG = torch.get_rng_state().numel()
 MESSAGE = 10_000  # characters of an error's message
-WORKED_ON = 1 << 16  # numbers in a tensor that the other side wants worked on here
+LARGEST = 1 << 20  # bytes of tensors in one message of a learner's; those of 4,000 draws have half
+WORK = 1 << 22  # what a learner may have computed here until `reset`: the sum of rows · width²
+NESTED = 40  # calls within calls; a model with a gradient of a gradient has four
 GAP = 16  # a view may spread over this many times its numbers
 
 
-class Gone(RuntimeError):
+class Gone(Lost):
     """The other process has ended, or answers with what is no answer."""
 
 
@@ -65,7 +67,7 @@ class Peer:
         self.strict = strict
         self.deadline: float | None = None
         self.verbs: dict[str, Callable[..., Any]] = {
-            "call": self._call, "backward": self._backward, "reset": self._forget,
+            "call": self._call, "backward": self._backward,
         }  # fmt: skip
         self._place, self._around, self._printed, self._heard = place, around, printed, heard
         self._lent: dict[int, Any] = {}
@@ -78,6 +80,8 @@ class Peer:
         self._graphs: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
         self._states: dict[int, Tensor] = {}  # of generators of the other side
         self._rng = torch.empty(0, dtype=torch.uint8)
+        self._depth = self._spent = 0
+        self._fresh = False
         self.gone: Exception | None = None
 
     # Asking
@@ -86,17 +90,27 @@ class Peer:
         """Have something done over there, and serve what is asked in the meantime."""
         if self.gone:
             raise self.gone
+        self._depth += 1
         try:
+            if self._depth > NESTED:
+                raise WireError("calls within calls without an end")
             self._send({"do": verb, **content})
             while True:
                 message = self._recv()
                 if "do" not in message:
                     break
                 self._answer(message)
+        except Broken:
+            raise
         except (WireError, EOFError, TimeoutError) as error:
             self.gone = _what_happened(error)
             raise self.gone from None
-        self._heard(message.get("printed", ""))
+        except BaseException as error:  # in the middle of a message, perhaps
+            self.gone = error if isinstance(error, Exception) else Gone("it was left alone")
+            raise
+        finally:
+            self._depth -= 1
+        self._heard(str(message.get("printed", "")))
         if "raised" in message:
             self._raise(message["raised"])
         return message.get("gave")
@@ -130,8 +144,8 @@ class Peer:
 
     def reset(self) -> None:
         """Forget on both sides what was lent, except what `ask` gave."""
-        self.ask("reset")
         self._forget()
+        self._fresh = True  # the other side hears of it with the next message
 
     def _connected(self, answer: dict[str, Any], passed: Passed) -> list[Tensor]:
         """The results that have gradients, tied to what they came from."""
@@ -167,7 +181,7 @@ class Peer:
             answer = {"gave": verb(**message)}
         except (EOFError, TimeoutError):
             raise
-        except WireError as error:
+        except (WireError, TooLong, KeyboardInterrupt) as error:
             if self.strict:
                 raise
             answer = self._told(error)
@@ -185,8 +199,8 @@ class Peer:
         passed = Passed()
         before = torch.is_grad_enabled()
         positional, named = self._borrow(args, passed), self._borrow(kwargs, passed)
-        if self.strict and any(each.numel() > WORKED_ON for each in passed.given):
-            raise WireError("more numbers than there are in any sentence")
+        if self.strict:
+            self._spend(passed.given)
         torch.set_grad_enabled(grad is True)
         try:
             with self._around():
@@ -221,7 +235,18 @@ class Peer:
         found = torch.autograd.grad(ends, came_from, pushes, allow_unused=True, retain_graph=True)
         return list(found)
 
+    def _spend(self, given: list[Tensor]) -> None:
+        """What is computed here stays in bounds: attention takes rows · width² numbers."""
+        rows = max((each.size(0) for each in given if each.dim()), default=1)
+        width = max(
+            (each.numel() // max(1, each.size(0)) for each in given if each.dim()), default=1
+        )
+        self._spent += 1 + rows * width**2
+        if self._spent > WORK:
+            raise WireError("more to compute than there is in any sentence")
+
     def _forget(self) -> None:
+        self._spent = 0
         kept = self._lent.keys() & {1}
         self._lent = {number: self._lent[number] for number in kept}
         self._numbers = {id(each): number for number, each in self._lent.items()}
@@ -257,28 +282,31 @@ class Peer:
             "yours": [[n, new] for n, each in self._theirs.items() if (new := each.news())],
             "generators": self._turned(),
             "random": None if torch.equal(random, self._rng) else random,
+            "fresh": self._fresh,
         }
-        wire.send(self.connection, {**message, "news": news}, self.deadline)
-        self._rng = random
+        told = {key: each for key, each in news.items() if isinstance(each, Tensor) or each}
+        wire.send(self.connection, {**message, "news": told}, self.deadline)
+        self._rng, self._fresh = random, False
 
     def _recv(self) -> dict[str, Any]:
-        message = wire.recv(self.connection, self.deadline)
+        most = LARGEST if self.strict else wire.BLOB_BYTES
+        message = wire.recv(self.connection, self.deadline, most)
         try:
             news = message.pop("news")
-            for number, structure, values in news["structures"]:
-                before = self._weights(number)
+            if news.get("fresh") and not self.strict:
+                self._forget()
+            for number, structure, values in news.get("structures", ()):
+                self._theirs[number]  # it is known
                 self._mirrored(number, structure, values)
-                self._keep(name for name, each in self._weights(number).items()
-                           if name in before and not mirrors.equal(each, before[name]))  # fmt: skip
-            for number, changed in news["mine"]:
+            for number, changed in news.get("mine", ()):
                 self._keep(self._theirs[number].hear(changed))
-            for number, changed in news["yours"]:
+            for number, changed in news.get("yours", ()):
                 self._mine[number].hear(changed)
-            for number, state in news["generators"]:
+            for number, state in news.get("generators", ()):
                 self._lent[number].set_state(_state(state))
-            if news["random"] is not None:
-                torch.set_rng_state(_state(news["random"]))
-                self._rng = news["random"]
+            if "random" in news:
+                self._rng = _state(news["random"])
+                torch.set_rng_state(self._rng)
         except (LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
             if isinstance(error, Broken):
                 raise
@@ -304,10 +332,6 @@ class Peer:
                     turned.append([number, state])
                     self._states[number] = state
         return turned
-
-    def _weights(self, number: int) -> dict[str, Tensor]:
-        root = self._theirs[number].units[0]
-        return {name: each.detach().clone() for name, each in root.named_parameters()}
 
     def _keep(self, changed: Iterable[str]) -> None:
         """Whoever changes a part's weights behind the judge's back could make anything right."""
@@ -434,10 +458,24 @@ class Peer:
     def _mirrored(self, number: int, told: str, values: Any) -> None:
         """A module of the other side; its structure comes as text, which is read in one go."""
         structure = json.loads(told)
+        before = self._weights(structure) if self.strict else []
         shared = Shared.mirrored(structure, values, self.call, self._borrowed.get)
         self._theirs[number] = shared
         for unit, each in zip(structure["units"], shared.units, strict=True):
             self._borrowed[unit["number"]] = each
+        self._keep(name for name, unit, value in before
+                   if not mirrors.equal(value, unit._parameters.get(name)))  # fmt: skip
+
+    def _weights(self, structure: Any) -> list[tuple[str, nn.Module, Tensor]]:
+        """Copies of the weights that those units have which are here already."""
+        here = (self._borrowed.get(told["number"]) for told in structure["units"])
+        return [
+            (name, unit, each.detach().clone())
+            for unit in here
+            if isinstance(unit, Mirror)
+            for name, each in unit._parameters.items()
+            if each is not None
+        ]
 
     # Errors
 
@@ -448,6 +486,8 @@ class Peer:
         args = [x if isinstance(x, (bool, int, float)) else str(x)[:MESSAGE] for x in said]
         if not kind:
             kind, args = "RuntimeError", [f"{type(error).__name__}: {error}"[:MESSAGE]]
+        if self.strict:  # it is kept, what it came through is not
+            error.__traceback__ = error.__context__ = None
         number = self._lend_object(error) if self.strict else getattr(error, "_number", 0)
         told = {"kind": kind, "name": type(error).__name__[:100], "args": args, "number": number}
         return {"raised": {**told, "place": self._place(error)[:MESSAGE]}}
@@ -461,8 +501,10 @@ class Peer:
                 raise WireError("an error of no kind")
             name = told["name"]
             of = kind if name == kind.__name__ else type(mirrors.name_of(name), (kind,), {})
-            error = original if isinstance(original, BaseException) else _made(of, told["args"])
-            error.place = str(told["place"])  # type: ignore[attr-defined]
+            args = [each if isinstance(each, (bool, int, float)) else str(each)[:MESSAGE]
+                    for each in told["args"][:4]]  # fmt: skip
+            error = original if isinstance(original, BaseException) else _made(of, args)
+            error.place = str(told["place"])[:MESSAGE]  # type: ignore[attr-defined]
             error._number = told["number"]  # type: ignore[attr-defined]
         except (WireError, LookupError, TypeError, AttributeError, ValueError) as fault:
             self.gone = _what_happened(fault)
@@ -531,5 +573,5 @@ def _what_happened(error: Exception) -> Exception:
     if isinstance(error, TimeoutError):
         return TooLong("it ran out of time")
     if isinstance(error, EOFError):
-        return Gone("the process it ran in has ended: too much memory, or os._exit")
-    return Gone(f"it answers with what is no answer ({error})")
+        return Gone("The process it ran in has ended: too much memory, perhaps, or os._exit")
+    return Gone(f"The process it ran in answers with what is no answer ({error})")

@@ -4,23 +4,26 @@
         reports = judged(submission, zygote, seed)
 
 One process a part: what one part breaks, no other part sees. A process that has died or does not
-answer is replaced, and the next check is asked of another.
+answer is replaced, and the next check is asked of another. Of the other parts' cells only those are
+run that the part needs, and where they end the process, its own cell alone.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import torch
 
 from autograder.cells import Missing, Program
 from autograder.judge import SECONDS, Elsewhere, TooLong
 from autograder.oracle.peer import Gone, Peer
 from autograder.oracle.sandbox import Limits
 from autograder.oracle.sandbox import Report as Sandbox
-from autograder.oracle.zygote import Child, Zygote
+from autograder.oracle.zygote import Child, Unavailable, Zygote
 from autograder.report import Report, report_on
 from autograder.submission import Submission, report_of_error
 
@@ -35,6 +38,7 @@ class Judged:
     sandbox: Sandbox
     seconds: float
     lost: Exception | None = None  # what became of a process that had to be replaced
+    alone: bool = False  # without the cells of the other parts
 
 
 class Part(Elsewhere):
@@ -58,29 +62,44 @@ class Part(Elsewhere):
         if self._peer is None:
             if time.monotonic() > self.until:
                 raise TooLong(f"its checks together have taken {IN_ALL} s")
-            self._child = self.zygote.spawn(self.limits)
+            self._child = self._spawned()
             self.sandbox = self._child.sandbox
             self._peer = Peer(self._child.socket, strict=True, heard=_print)
             self._within()
             self._stand_in = self._peer.begin(self.part, self.program)
         return self._stand_in
 
+    def _spawned(self) -> Child:
+        try:
+            return self.zygote.spawn(self.limits)
+        except OSError as error:  # the machine's; every other OSError here is the learner's
+            raise Unavailable(str(error)) from error
+
     @contextmanager
     def awake(self) -> Iterator[Any]:
-        stand_in = self.start()
+        try:
+            stand_in = self.start()
+        except Unavailable:
+            raise
+        except (Exception, SystemExit) as error:  # a cell that ran before may not run again
+            self.lost = error if isinstance(error, Exception) else None
+            yield _raising(error)
+            return
         peer = self._peer
         assert peer is not None
         self._within()
         try:
             yield stand_in
         finally:
-            with suppress(Gone, TooLong):
+            try:
                 peer.reset()
+            except (Exception, SystemExit) as error:  # an answer that `reset` does not have
+                peer.gone = peer.gone or Gone(f"it answers with what is no answer ({error})")
             if peer.gone:
                 self.lost = peer.gone
 
     def shortcut(self, source: str) -> str | None:
-        with suppress(Gone, TooLong):
+        with suppress(Exception, SystemExit):  # who has something to hide says nothing in any case
             if self._peer is not None and not self._peer.gone:
                 self._within()
                 return str(self._peer.ask("shortcut", source=source))[:300] or None
@@ -100,21 +119,37 @@ def _print(text: str) -> None:
     print(text, end="")
 
 
+def _raising(error: BaseException) -> Callable[..., Any]:
+    def part(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return part
+
+
 def judged(
     submission: Submission, zygote: Zygote, seed: int, only: Sequence[str] | None = None
 ) -> Iterator[Judged]:
     """Every part of a submission, each in a process of its own."""
     program = submission.program()
+    alone = False
     for part in submission.unit.parts if submission.unit else ():
         if only is None or part in only:
-            yield judged_part(submission, zygote, part, program, seed)
+            each = judged_part(submission, zygote, part, program, seed, alone)
+            alone = alone or each.alone
+            yield each
 
 
+@torch.random.fork_rng(devices=())  # a part's answers bring the state of theirs
 def judged_part(
-    submission: Submission, zygote: Zygote, part: str, program: Program, seed: int
+    submission: Submission,
+    zygote: Zygote,
+    part: str,
+    program: Program,
+    seed: int,
+    alone: bool = False,
 ) -> Judged:
     begun = time.monotonic()
-    there = Part(zygote, part, program)
+    there = Part(zygote, part, _only(program, part) if alone else program.of(part))
     try:
         cell = submission.by_id.get(part)
         if dict(program.cells)[part] is None or cell is None:
@@ -122,12 +157,21 @@ def judged_part(
             return Judged(report_of_error(part, error, {}), {}, 0.0)
         try:
             there.start()
-        except OSError:
+        except Unavailable:
             raise  # the machine's fault
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            if isinstance(error, (Gone, TooLong)) and not alone:  # by another part's cell, perhaps
+                there.close()
+                return judged_part(submission, zygote, part, program, seed, alone=True)
             report = report_of_error(part, error, {})
         else:
             report = report_on(part, there, seed, source=cell.source)
-        return Judged(report, there.sandbox, time.monotonic() - begun, there.lost)
+        return Judged(report, there.sandbox, time.monotonic() - begun, there.lost, alone)
     finally:
         there.close()
+
+
+def _only(program: Program, part: str) -> Program:
+    """A program without the cells of the other parts, which are stock's there."""
+    cells = tuple((name, text if name == part else "") for name, text in program.cells)
+    return replace(program, cells=cells)

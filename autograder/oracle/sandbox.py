@@ -1,6 +1,6 @@
 """What a learner's process may not do, kept by the kernel, and how much of that this host grants.
 
-    report = apply(Limits(), folder=Path("/tmp/child-1"), readable=[Path(sys.prefix)])
+    report = apply(Limits(), folder=Path("its/own"), readable=[Path(sys.prefix)])
     {"limits": True, "namespaces": "Operation not permitted", "disk": "it takes namespaces", ...}
 
 No layer needs root or a library, each is tried by itself, and what is missing is said with its

@@ -83,10 +83,13 @@ def send(connection: socket.socket, value: Any, deadline: float | None = None) -
         raise EOFError("the other side is gone") from gone
 
 
-def recv(connection: socket.socket, deadline: float | None = None) -> Any:
-    """The next value. Past the deadline: TimeoutError; nobody there: EOFError; else WireError."""
+def recv(connection: socket.socket, deadline: float | None = None, most: int = BLOB_BYTES) -> Any:
+    """The next value. Past the deadline: TimeoutError; nobody there: EOFError; else WireError.
+
+    Its tensors may have `most` bytes together.
+    """
     text_bytes, blob_bytes = HEADER.unpack(_exactly(connection, HEADER.size, deadline))
-    if text_bytes > JSON_BYTES or blob_bytes > BLOB_BYTES:
+    if text_bytes > JSON_BYTES or blob_bytes > most:
         raise WireError(f"a message of {text_bytes:,} + {blob_bytes:,} bytes is too large")
     text = _exactly(connection, text_bytes, deadline)
     return decode(text, _exactly(connection, blob_bytes, deadline))

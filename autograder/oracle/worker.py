@@ -1,7 +1,8 @@
 """What runs in a learner's process: the notebook's cells, and the part that the judge asks.
 
 The judge says which part and sends the cells as text. Stock's own version of the part is taken out
-of this process before a line of the learner's runs; every other part is stock's, as in a notebook.
+of this process before a line of the learner's runs; the others are stock's, as in a notebook, until
+the cells have run. Then the later parts go as well, for they are made of what is asked for.
 """
 
 from __future__ import annotations
@@ -14,13 +15,19 @@ from types import FunctionType
 from typing import Any
 
 from autograder import explain, policy
-from autograder.cells import Program, define
+from autograder.cells import Program, Withheld, define
 from autograder.judge import alone
 from autograder.oracle import mirrors
 from autograder.oracle.peer import Peer
-from lab import stock
+from lab import decoding, stock
+from lab.course import PARTS
 
 LAB = [module for name, module in sys.modules.items() if name.startswith("lab.")]
+INSIDE = {  # what the lab's own search is made of
+    "greedy_decode": ("write", "chooser"),
+    "beam_search": ("beam_decode",),
+    "sample_decode": ("next_token_probabilities",),
+}
 PRINTED = 2_000  # characters that are sent on
 
 
@@ -57,6 +64,8 @@ class Learner:
         if part in work.failed:
             raise work.failed[part]
         implementation = work.found[part]
+        for later in list(PARTS)[list(PARTS).index(part) + 1 :]:
+            withhold(later)
         self.stack.enter_context(alone(part, implementation))
         return self.peer.lend(implementation)
 
@@ -78,10 +87,16 @@ class Learner:
 
 def withhold(part: str) -> None:
     """Stock's version of a part is no longer in this process; nor is the code it was made of."""
-    own = getattr(stock, part)
+    remove(part, getattr(stock, part))
+    for name in INSIDE.get(part, ()):
+        remove(name, getattr(decoding, name))
+
+
+def remove(name: str, own: Any) -> None:
+    """No module of the lab has it any more, and who holds it holds a shell."""
     for module in LAB:
-        if vars(module).get(part) is own:
-            setattr(module, part, _withheld)
+        if vars(module).get(name) is own:
+            setattr(module, name, _withheld)
     if isinstance(own, type):
         for name, each in list(vars(own).items()):
             if isinstance(each, FunctionType):
@@ -93,4 +108,4 @@ def withhold(part: str) -> None:
 
 
 def _withheld(*_: Any, **__: Any) -> Any:
-    raise RuntimeError("the lab's own version of the part that is asked for is not here")
+    raise Withheld("the lab's own version of the part that is asked for is not here")

@@ -133,6 +133,7 @@ class Zygote:
             "readable": [sys.prefix, sys.base_prefix, *site, str(LAB)],
             "withheld": [
                 *(str(project / each) for each in ("autograder", "solutions")),
+                *(str(LAB / each) for each in ("stock.py", "decoding.py", "__pycache__")),
                 *(str(each) for name in ANSWERS for each in LAB.rglob(f"{name}.*")),
                 *map(str, withheld),
             ],

@@ -61,7 +61,7 @@ REFUSED = {
     "change torch": "open(torch.__file__, 'a')",
     "add a package": "open('{python}/evil.py', 'w')",
     "write beside its folder": "open('../evil', 'w')",
-    "write to /tmp": "open('/tmp/evil', 'w')",
+    "write to /tmp": f"open('{tempfile.gettempdir()}/evil', 'w')",
     "watch files": "c('inotify_init1', 0)",
     "read the terminal": "open('/dev/tty')",
     "make a device": "os.mknod('disk', 0o60600, os.makedev(254, 0))",
