@@ -1,4 +1,4 @@
-"""A whole course with real nbgrader and real kernels, from the roster to the table of grades.
+"""A whole course with real nbgrader, from the roster to the table of grades.
 
 One round serves most of the tests: ten learners hand in what learners hand in.
 """
@@ -230,7 +230,6 @@ def test_what_can_be_mended_is_graded(graded, name, lost, notes):
     [
         ("cem", "attention.ipynb is no notebook"),
         ("gus", "attention.ipynb is missing; handed in: notes.txt"),
-        ("hal", "the kernel died"),
     ],
 )
 def test_what_cannot_be_graded_says_why(graded, name, reason):
@@ -245,40 +244,48 @@ def test_what_cannot_be_graded_says_why(graded, name, reason):
         assert found.timestamp is not None
 
 
-def test_a_person_gives_points_to_what_did_not_run(graded):
-    """The formgrader has the notebook to show; points entered there are the grade."""
-    assert (graded.build / "autograded/hal" / a.UNIT / "attention.ipynb").exists()
-    assert "none yet for cem, gus, hal: not graded" in graded.said["feedback"]
+def test_a_person_gives_points_to_what_cannot_be_read(graded):
+    """Points entered by hand are the grade."""
+    assert "none yet for cem, gus: not graded" in graded.said["feedback"]
     with teaching.gradebook(settings.read()) as book:
-        for notebook in book.find_submission(a.UNIT, "hal").notebooks:
+        for notebook in book.find_submission(a.UNIT, "gus").notebooks:
             for each in notebook.grades:
                 each.manual_score, each.needs_manual_grade = 2, False
         book.db.commit()
 
-    result = next(grading.grade(settings.read(), a.UNIT, "hal"))
+    result = next(grading.grade(settings.read(), a.UNIT, "gus"))
 
     assert result.graded and result.points == 2 * (len(a.PARTS) + 1)
+    assert "points given by hand: attention.ipynb is missing" in result.text()
 
 
-def test_points_that_no_check_gave_are_pointed_out(graded):
-    """Who writes over check() gets nbgrader's full points for a silent cell: a person must look."""
-    kim = graded.results["kim"]
-
-    assert not kim.graded
-    assert "check-SelfAttention gave nothing" in kim.failure
+def test_a_dead_process_costs_its_own_part(graded):
+    """hal's soft_lookup ends the process that it is in, and no other part is in that one."""
     with teaching.gradebook(settings.read()) as book:
-        assert book.find_submission(a.UNIT, "kim").needs_manual_grade
+        given = {
+            part: book.find_grade(f"check-{part}", "attention", a.UNIT, "hal").auto_score
+            for part in a.PARTS
+        }
+
+    assert given == {part: part != "soft_lookup" and a.PARTS[part].points for part in a.PARTS}
+
+
+def test_writing_over_check_gives_nothing_and_costs_nothing(graded):
+    """kim's own check() is never asked."""
+    with teaching.gradebook(settings.read()) as book:
+        found = book.find_submission(a.UNIT, "kim")
+        assert found.score == a.POINTS and not found.needs_manual_grade
 
 
 def test_originals_stay_as_they_were_handed_in(graded):
-    """Only the copies in repaired/ are mended."""
+    """What is mended is never the file that was handed in."""
     assert hashes(graded.build / "submitted") == graded.originals
 
 
 def test_nbgrader_gives_the_points_that_check_gives(graded):
     """For right, wrong and unwritten parts, cell by cell."""
     for name in ("ada", "bob", "jon"):
-        path = graded.build / "repaired" / name / a.UNIT / "attention.ipynb"
+        path = graded.build / "submitted" / name / a.UNIT / "attention.ipynb"
         found = {each.part: each.points for each in report(Submission.load(path))}
         with teaching.gradebook(settings.read()) as book:
             for part in a.PARTS:
@@ -320,8 +327,8 @@ def test_feedback_goes_to_its_learner(graded):
     given_back = list((graded.build / "exchange/attention-lab/feedback").glob("*.html"))
 
     assert "softmax" in page.read_text("utf-8")
-    assert len(given_back) == 7  # all but cem, gus, hal and ida
-    assert "feedback for 7 learners" in graded.said["feedback"]
+    assert len(given_back) == 8  # all but cem, gus and ida
+    assert "feedback for 8 learners" in graded.said["feedback"]
 
 
 def test_a_learner_fetches_feedback(graded, tmp_path, monkeypatch):
@@ -347,10 +354,10 @@ def test_table_of_grades(graded):
     assert rows["ada"]["last_name"] == "Doe, a."
     assert rows["jon"]["score"] == "0.0" and rows["jon"]["note"] == "late"
     assert rows["ida"]["score"] == "" and rows["ida"]["note"] == "not handed in"
-    for name in ("cem", "gus", "hal"):
+    for name in ("cem", "gus"):
         assert rows[name]["score"] == "" and rows[name]["note"] == "not graded yet"
-    assert "formgrader" in rows["kim"]["note"]
-    assert "3 × not graded yet" in graded.said["export"]
+    assert rows["kim"]["note"] == ""
+    assert "2 × not graded yet" in graded.said["export"]
 
 
 def test_what_is_broken_later_keeps_no_old_points(graded):

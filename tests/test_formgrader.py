@@ -79,7 +79,8 @@ def server(project, tmp_path_factory):
             yield address
         finally:
             process.terminate()
-    assert "Traceback" not in said.read_text()
+    text = said.read_text()
+    assert text.count("Traceback") == text.count("executor.Ungraded: ")  # which is no fault
 
 
 def _wait(address, process, said, seconds=60):
@@ -144,3 +145,36 @@ def test_students(page, server):
 
     assert "6 / 32" in row(page, "Byron, Ada")
     assert "0 / 32" in row(page, "Ott, Ida")
+
+
+def test_the_button_asks_the_oracle(page, server, project):
+    """A newer hand-in, the flash beside it: new points, no kernel, and the server lives on."""
+    folder = project / "build/submitted/ada" / a.UNIT
+    notebook = json.loads((folder / "attention.ipynb").read_text())
+    a.write(folder / "attention.ipynb", a.everything_right(notebook))
+    (folder / "timestamp.txt").write_text("2026-01-02 10:00:00 UTC")
+    page.goto(f"{server}/formgrader/manage_submissions/{a.UNIT}")
+    assert "needs autograding" in row(page, "Byron, Ada")
+
+    for _ in range(2):  # the second time the oracle is warm
+        page.locator("tbody tr", has_text="Byron, Ada").locator(".autograde a").click()
+        page.get_by_text("Successfully autograded").wait_for(timeout=60_000)
+        log = page.locator("#success-modal").inner_text()
+        page.goto(f"{server}/formgrader/manage_submissions/{a.UNIT}")
+
+        assert f"{a.POINTS} / {a.POINTS}" in row(page, "Byron, Ada")
+        assert "SaveAutoGrades" in log or "Autograding" in log
+        assert "Executing notebook with kernel" not in log
+
+
+def test_the_button_says_why_not(page, server):
+    """A hand-in that cannot be read: a reason in the window, and no points."""
+    page.goto(f"{server}/formgrader/manage_submissions/{a.UNIT}")
+    row(page, "Ay, Cem")
+    page.locator("tbody tr", has_text="Ay, Cem").locator(".autograde a").click()
+    page.get_by_text("There was an error autograding").wait_for()
+    log = page.locator("#error-modal").inner_text()
+
+    assert "Ungraded: attention.ipynb ends in the middle, at line 1: the file is cut off" in log
+    page.goto(f"{server}/formgrader/manage_submissions/{a.UNIT}")
+    assert "needs autograding" in row(page, "Ay, Cem")

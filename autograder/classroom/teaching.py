@@ -400,6 +400,4 @@ def export(settings: Settings, to: Path) -> Iterator[str]:
     with gradebook(settings) as book, listening():
         plugin = Grades(to=str(to))
         plugin.export(book)
-    yield f"wrote {to}: {len(plugin.notes)} rows"
-    for note in sorted(set(plugin.notes) - {""}):
-        yield f"  {plugin.notes.count(note)} × {note}"
+    yield from plugin.said
