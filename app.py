@@ -2,7 +2,7 @@
 
 import sys
 
-from lab.cli import main
+from autograder.cli import main
 
 if __name__ == "__main__":
     main(["app", *sys.argv[1:]])

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from lab.cli import app, main
+from lab.cli import CheckpointFolder, Device, app, main
 from lab.course import PARTS, UNITS, Unit, unit_named
 
 __all__ = ["main"]
@@ -187,6 +187,34 @@ def build(
         raise typer.Exit(1) from None
 
 
+# In place of lab's own, which knows of no courses.
+app.registered_commands = [each for each in app.registered_commands if each.name != "app"]
+
+
+@app.command("app")
+def page(
+    host: str = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535)] = 7860,
+    device: Device = "auto",
+    checkpoint: CheckpointFolder = None,
+    course: Annotated[
+        bool, typer.Option("--course", help="With a login, handing in, and the teacher's tab.")
+    ] = False,
+    require_sandbox: Annotated[
+        bool, typer.Option(help="With --course: grade only in a full sandbox.")
+    ] = False,
+) -> None:
+    """Open the page."""
+    if course:
+        from autograder.classroom.page import serve
+
+        serve(host, port, device, checkpoint, require_sandbox)
+    else:
+        from lab.cli import page as open_page
+
+        open_page(host, port, device, checkpoint)
+
+
 def _project() -> Path:
     """The project around the working directory; else the one this code belongs to."""
     from autograder.classroom.settings import project
@@ -211,8 +239,18 @@ def _taken(port: int) -> bool:
 
 # The course's commands bring their own module, which loads nothing until one of them runs.
 
-from autograder.classroom import bundle_command, course, submit_command  # noqa: E402
+from autograder.classroom import (  # noqa: E402
+    bundle_command,
+    course,
+    export_command,
+    report_command,
+    submit_command,
+)
+from autograder.oracle.commands import grade_command  # noqa: E402
 
 app.add_typer(course, name="course")
+app.command("grade")(grade_command)
 app.command("submit")(submit_command)
 app.command("bundle")(bundle_command)
+app.command("report")(report_command)
+app.command("export")(export_command)

@@ -16,7 +16,10 @@ from lab.parts import from_package
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("lab", "solutions", "autograder")
-PAGES = ("README.md", "benchmarks/README.md", "CONTRIBUTING.md", "docs/teaching.md")
+PAGES = (
+    *("README.md", "benchmarks/README.md", "CONTRIBUTING.md"),
+    *("docs/teaching.md", "docs/oracle.md"),
+)
 MAY_IMPORT = {
     "lab": {"lab"},
     "solutions": {"lab", "solutions"},

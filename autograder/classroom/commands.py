@@ -104,6 +104,26 @@ def export(
     _say(work.export(_settings(), to))
 
 
+@course.command()
+def accounts(
+    teacher: Annotated[
+        list[str] | None, typer.Option("--teacher", help="Who teaches; may be given again.")
+    ] = None,
+    reset: Annotated[
+        list[str] | None, typer.Option("--reset", help="Who has forgotten the password.")
+    ] = None,
+    remove: Annotated[list[str] | None, typer.Option("--remove", help="Who leaves.")] = None,
+) -> None:
+    """Accounts for the page: for who is in the gradebook and has none, with first passwords as CSV.
+
+    The passwords are nowhere else: `lab course accounts > passwords.csv`.
+    """
+    from autograder.classroom import accounts as work
+
+    lines = list(work.enter(_settings(), teacher or [], reset or [], remove or []))
+    print("\n".join(lines)) if lines else typer.echo("no new account, no new password", err=True)
+
+
 def submit_command(
     unit: Annotated[str, typer.Argument(help="A unit: 03-multi-head, 03 or multi_head.")],
     student: Annotated[str | None, typer.Option(help="Who hands in; else your account.")] = None,

@@ -6,9 +6,9 @@ from pathlib import Path
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
 
-def resource(name: str) -> str:
-    """The text of a file beside this one."""
-    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+def resource(name: str, folder: Path = Path(__file__).parent) -> str:
+    """The text of a file beside this one, or in another folder."""
+    return (folder / name).read_text(encoding="utf-8")
 
 
 def launch(*args, **kwargs):

@@ -1,6 +1,7 @@
 """Builds the page and serves it: nothing is fetched from outside, nothing is kept."""
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,21 @@ def load(device: torch.device, checkpoint: Path | None = None) -> dict[str, Chec
     return found
 
 
-def build(checkpoints: dict[str, Checkpoint]) -> gr.Blocks:
+Tab = Callable[[gr.Blocks], None]  # puts a gr.Tab and its events into the page
+
+
+def build(checkpoints: dict[str, Checkpoint], tabs: Sequence[Tab] = ()) -> gr.Blocks:
+    """The page; where there are other tabs, translating is the first one."""
     with gr.Blocks(title=TITLE) as page:
         gr.Markdown("# See a Transformer translate")
-        translate.build(checkpoints)
+        if not tabs:
+            translate.build(checkpoints)
+        else:
+            with gr.Tabs():
+                with gr.Tab("Translate"):
+                    translate.build(checkpoints)
+                for tab in tabs:
+                    tab(page)
     return page.queue(max_size=256)  # "queue is full" beats a wait of ten minutes
 
 
@@ -71,13 +83,17 @@ def launch(
     port: int = 7860,
     device: str = "auto",
     checkpoint: Path | None = None,
+    tabs: Sequence[Tab] = (),
+    css: str = "",
+    **options: Any,
 ) -> None:
-    """Serve until stopped."""
+    """Serve until stopped; `tabs`, their style and Gradio's `options` are whoever's who calls."""
     torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))  # one core stays free for the page
-    page = build(load(pick_device(device), checkpoint))
+    page = build(load(pick_device(device), checkpoint), tabs)
+    options = OPTIONS | options | {"css": OPTIONS["css"] + css}
     try:
         page.launch(
-            server_name=host, server_port=port, quiet=True, prevent_thread_lock=True, **OPTIONS
+            server_name=host, server_port=port, quiet=True, prevent_thread_lock=True, **options
         )
     except OSError as error:  # gradio's words name its own function's arguments
         raise OSError(f"no page at {host}:{port}: give another --port or --host") from error
