@@ -205,7 +205,8 @@ the output would know of head 0 alone. $W^O$ lets every feature draw on every he
 
 **Write** in `__init__`
 
-1. a `ValueError` for a `d_model` that is not a multiple of `n_heads` (say both numbers: whoever reads it is glad);
+1. a `ValueError` for a `d_model` that is not a multiple of `n_heads` (say both
+   numbers in it);
 2. `q_proj`, `k_proj`, `v_proj` and `out_proj`, each an `nn.Linear` from `d_model` to `d_model`
    with bias. The names are fixed: trained weights find their places by them;
 
