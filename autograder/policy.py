@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from autograder.cells import tree_of
 from lab.course import PARTS
 
 _ATTENTION = (
@@ -63,10 +64,7 @@ def rule(part: str) -> str:
 
 def in_source(part: str, source: str) -> str | None:
     """The shortcut that a part's source takes, in a sentence, or None."""
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:
-        return None
+    tree = tree_of(source)
     banned = SHORTCUTS.get(part, ())
     own = {
         node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))
@@ -104,10 +102,7 @@ def in_names(part: str, source: str, namespace: dict[str, Any]) -> str | None:
     finished = {name: home for name, home in finished.items() if home != namespace.get("__name__")}
     if not finished:
         return None
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:
-        return None
+    tree = tree_of(source)
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     own = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
     own |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}

@@ -31,7 +31,7 @@ class Question:
         key = self._key(answer)
         right = key == self._key(self.right)
         if key is None:
-            return False, f"{self.id} wants {self.form()}; this is {answer!r}."
+            return False, f"{self.id} wants {self.form()}; this is {_shown(answer)}."
         if self.kind == "choice":
             return right, self.why[key]
         return right, self.why["right"] if right else self.why.get(key, self.why["default"])
@@ -52,8 +52,15 @@ class Question:
             if self.kind == "shape":
                 return ", ".join(str(int(size)) for size in answer)
             return f"{float(answer):g}"
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return None
+
+
+def _shown(answer: Any) -> str:
+    try:
+        return repr(answer)[:100]
+    except ValueError:  # Python writes no number of thousands of digits
+        return "a very large number"
 
 
 @functools.cache

@@ -168,6 +168,6 @@ raise ValueError(" ".join([
 
     for name in ("suites", "mistakes", "quizzes", "hints", "solutions", "notebook", "classroom"):
         assert f"autograder.{name}" not in said and f" {name}" not in said
-    assert "call RuntimeError" in said
+    assert "call Withheld" in said
     assert "import ModuleNotFoundError" in said
     assert "file PermissionError" in said
