@@ -15,7 +15,7 @@ class Draw:
 
     def __call__(self, *shape: int) -> Tensor:
         """A leaf of normal numbers."""
-        x = self._keep(self._normal(shape).to(self.dtype)).requires_grad_()
+        x = self.keep(self._normal(shape).to(self.dtype)).requires_grad_()
         self.leaves.append(x)
         return x
 
@@ -32,20 +32,20 @@ class Draw:
 
     def ids(self, *shape: int, low: int = 3, high: int = 11) -> Tensor:
         """Ids from low to high - 1."""
-        return self._keep(torch.randint(low, high, shape, generator=self.generator))
+        return self.keep(torch.randint(low, high, shape, generator=self.generator))
 
     def sentences(self, batch: int, length: int, pad_id: int = 0, high: int = 11) -> Tensor:
         """Sentences of 1 to `length` ids, one of them full, padded at the end."""
         lengths = torch.randint(1, length + 1, (batch, 1), generator=self.generator)
         lengths[-1] = length
         ids = torch.randint(3, high, (batch, length), generator=self.generator)
-        return self._keep(ids.masked_fill(torch.arange(length) >= lengths, pad_id))
+        return self.keep(ids.masked_fill(torch.arange(length) >= lengths, pad_id))
 
     def mask(self, *shape: int) -> Tensor:
         """Half the pairs may look, and every query at the first key."""
         mask = torch.rand(shape, generator=self.generator) < 0.5
         mask[..., 0] = True
-        return self._keep(mask)
+        return self.keep(mask)
 
     def untouched(self) -> bool:
         """Whether every tensor is as it was drawn."""
@@ -55,7 +55,8 @@ class Draw:
         """The same numbers for every dtype."""
         return torch.randn(shape, generator=self.generator, dtype=torch.float64)
 
-    def _keep(self, tensor: Tensor) -> Tensor:
+    def keep(self, tensor: Tensor) -> Tensor:
+        """A tensor that is to stay as it is from here on."""
         tensor = tensor.to(self.device)
-        self.drawn.append((tensor, tensor.clone()))
+        self.drawn.append((tensor, tensor.detach().clone()))
         return tensor

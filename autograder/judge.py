@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from autograder.checks import Check, keeping_found, speaking_of, suite
+from autograder.checks import Broken, Check, keeping_found, speaking_of, suite
 from autograder.drawing import Draw
 from autograder.source import namespace_of
 from lab import parts
@@ -85,7 +85,10 @@ def judge_one(each: Check, implementation: Any, seed: int = 0) -> Outcome:
         try:
             with torch.random.fork_rng(devices=[]), within(SECONDS):
                 torch.default_generator.manual_seed(_other(seed))
-                each.function(work, Draw(torch.float64, seed=seed))
+                draw = Draw(torch.float64, seed=seed)
+                each.function(work, draw)
+                if not draw.untouched():  # whoever makes the inputs zero could make zeros right
+                    raise Broken("Inputs stay as they were", "an input was changed in place")
         except (Exception, SystemExit) as raised:
             error = raised
     return Outcome(each, error, found, printed.getvalue())

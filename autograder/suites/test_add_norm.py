@@ -188,7 +188,7 @@ def test_add_norm_has_the_contracts_names(work, draw):
 @check("AddNorm", points=1)
 def test_dropout_falls_on_the_sublayer(work, draw):
     """In training, dropout falls on the sublayer's output before the sum; none in eval mode."""
-    x, y = draw(S, 40, D).detach(), 1 + draw(S, 40, D).detach().abs()
+    x, y = draw(S, 40, D).detach().clone(), 1 + draw(S, 40, D).detach().abs()
     x[..., 0], x[..., 1], y[..., :2] = -3, 3, 0  # two features that dropout of y cannot change
 
     found = work.AddNorm(D, dropout=0.5).double().eval()(1 * x, 1 * y)

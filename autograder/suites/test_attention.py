@@ -42,17 +42,18 @@ def test_softmax_over_the_axis_asked_for(work, draw):
 @check("softmax", points=1)
 def test_softmax_of_huge_scores(work, draw):
     """Scores of ±10,000 give finite weights."""
-    scores = draw(T, S) * 1e4
+    scores = draw.keep(draw(T, S) * 1e4)
 
     law = "softmax stays finite for large scores: the largest of a slice is taken off before exp"
     same(work.softmax(scores), F.softmax(scores, -1), law)
-    same(work.softmax(scores.float()), F.softmax(scores.float(), -1), law)
+    single = draw.keep(scores.float())
+    same(work.softmax(single), F.softmax(single, -1), law)
 
 
 @check("softmax", points=1)
 def test_softmax_rows_do_not_share_a_peak(work, draw):
     """A row of small scores beside a row of large ones keeps its weights."""
-    scores = draw(T, S) + torch.tensor([0.0, -1e4, 0, 1e4, 0]).unsqueeze(1)
+    scores = draw.keep(draw(T, S) + torch.tensor([0.0, -1e4, 0, 1e4, 0]).unsqueeze(1))
 
     same(work.softmax(scores), F.softmax(scores, -1), "each slice has a peak of its own")
 
@@ -63,8 +64,8 @@ def test_softmax_of_a_lost_slice(work, draw):
     scores = draw(T, S)
     single = torch.zeros(T, S, dtype=torch.bool)
     single[0, 2] = True
-    one_lost = scores.masked_fill(single, -math.inf)
-    all_lost = scores.masked_fill(LOST.unsqueeze(1), -math.inf)
+    one_lost = draw.keep(scores.masked_fill(single, -math.inf))
+    all_lost = draw.keep(scores.masked_fill(LOST.unsqueeze(1), -math.inf))
 
     law = "a score of -inf gets weight 0"
     same(work.softmax(one_lost), F.softmax(one_lost, -1), law)
@@ -87,7 +88,7 @@ def test_softmax_keeps_its_input(work, draw):
 
     work.softmax(scores)
     holds(draw.untouched(), "softmax leaves its input as it was", "the scores have changed")
-    half = scores.detach().half()
+    half = draw.keep(scores.detach().half())
     same(work.softmax(half), F.softmax(half, -1), "softmax follows the dtype of its input")
 
 
@@ -160,7 +161,11 @@ def test_attention_obeys_its_mask(work, draw):
 @check("scaled_dot_product_attention", points=1)
 def test_a_hidden_key_never_matters(work, draw):
     """However low all other scores are, a hidden key has weight 0."""
-    query, key, value = 30 + draw(B, T, K), -30 - draw(B, S, K), draw(B, S, DV)
+    query, key, value = (
+        draw.keep(30 + draw(B, T, K)),
+        draw.keep(-30 - draw(B, S, K)),
+        draw(B, S, DV),
+    )
     mask = draw.mask(T, S)
 
     found = work.scaled_dot_product_attention(query, key, value, mask)
@@ -172,7 +177,7 @@ def test_a_hidden_key_never_matters(work, draw):
 def test_a_query_that_sees_nothing(work, draw):
     """A query that may look at nothing gets zeros, and finite gradients flow."""
     query, key, value = draw(B, T, K), draw(B, S, K), draw(B, S, DV)
-    mask = draw.mask(T, S).masked_fill(LOST.unsqueeze(1), False)
+    mask = draw.keep(draw.mask(T, S).masked_fill(LOST.unsqueeze(1), False))
 
     output, weights = work.scaled_dot_product_attention(query, key, value, mask)
     expected = _attention(query, key, value, mask)
@@ -189,7 +194,7 @@ def test_attention_in_half_precision(work, draw):
     mask = draw.mask(T, S)
     expected = [x.half() for x in _attention(query, key, value, mask)]
 
-    half = [x.detach().half() for x in (query, key, value)]
+    half = [draw.keep(x.detach().half()) for x in (query, key, value)]
     found = work.scaled_dot_product_attention(*half, mask)
     law = "float16 in, float16 out; -1e9 does not exist in float16, -inf does"
     same(tuple(found), tuple(expected), law)

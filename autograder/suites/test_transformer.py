@@ -152,8 +152,8 @@ def test_no_target_token_sees_its_future(work, draw):
 @check("Transformer", points=1)
 def test_padding_of_the_source_is_not_encoded(work, draw):
     """In the encoder no token looks at padding."""
-    model, src = draw.fill(_model(work)), draw.sentences(B, S, PAD)
-    src[0, -2:] = PAD
+    model = draw.fill(_model(work))
+    src = draw.keep(_ending(draw.sentences(B, S, PAD), 2))
 
     law = "encode hides the padding of src, which is where src equals pad_id"
     x = _embedded(work, model, src)
@@ -164,8 +164,8 @@ def test_padding_of_the_source_is_not_encoded(work, draw):
 @check("Transformer", points=1)
 def test_padding_of_the_source_is_not_translated(work, draw):
     """In cross-attention no token looks at padding."""
-    model, src, tgt = draw.fill(_model(work)), draw.ids(B, S), draw.ids(B, 1)
-    src[0, -2:] = PAD
+    model, tgt = draw.fill(_model(work)), draw.ids(B, 1)
+    src = draw.keep(_ending(draw.ids(B, S), 2))
     memory = draw(B, S, D)
 
     law = "decode hides memory where src is padding"
@@ -180,8 +180,9 @@ def test_padding_of_the_source_is_not_translated(work, draw):
 @check("Transformer", points=1)
 def test_padding_of_the_target_is_not_read(work, draw):
     """In the decoder's self-attention no token looks at padding."""
-    model, src, tgt = draw.fill(_model(work)), draw.ids(B, S), draw.ids(B, T)
-    tgt[0, 2:], tgt[1, 1] = PAD, PAD
+    model, src, tgt = draw.fill(_model(work)), draw.ids(B, S), _ending(draw.ids(B, T), T - 2)
+    tgt[1, 1] = PAD
+    draw.keep(tgt)
     memory = draw(B, S, D)
 
     law = "decode hides the padding of tgt as well as the future"
@@ -192,8 +193,8 @@ def test_padding_of_the_target_is_not_read(work, draw):
 @check("Transformer", points=1)
 def test_forward_is_encode_and_decode(work, draw):
     """model(src, tgt) are the logits of decode with the memory of encode."""
-    model, src, tgt = draw.fill(_model(work)), draw.ids(B, S), draw.ids(B, T)
-    src[0, -2:], tgt[0, -1:] = PAD, PAD
+    model = draw.fill(_model(work))
+    src, tgt = draw.keep(_ending(draw.ids(B, S), 2)), draw.keep(_ending(draw.ids(B, T), 1))
 
     law = "forward(src, tgt) = decode(tgt, encode(src), src)"
     same(model(src, tgt), model.decode(tgt, model.encode(src), src), law)
@@ -249,6 +250,13 @@ def test_model_follows_its_weights(work, draw):
 def _model(work):
     """One layer on each side, for speed; the stacks have checks of their own."""
     return work.Transformer(V, D, H, 1, d_ff=D_FF, dropout=0.0, max_len=MAX_LEN, pad_id=PAD)
+
+
+def _ending(ids, count):
+    """The first sentence ends in so many tokens of padding."""
+    ids = ids.clone()
+    ids[0, -count:] = PAD
+    return ids
 
 
 def _words(ids):

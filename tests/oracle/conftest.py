@@ -1,5 +1,7 @@
 """What the oracle's tests share: processes that run the source they are given."""
 
+import os
+import shutil
 import tempfile
 import textwrap
 import time
@@ -14,11 +16,14 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session", autouse=True)
-def home(tmp_path_factory):
-    """Folders of learners' processes stand where no other test process has any."""
-    before, tempfile.tempdir = tempfile.tempdir, str(tmp_path_factory.mktemp("t", numbered=True))
+def home():
+    """Folders of learners' processes stand where no other test process has any, for any user."""
+    before, folder = tempfile.tempdir, tempfile.mkdtemp()
+    os.chmod(folder, 0o1777)
+    tempfile.tempdir = folder
     yield
     tempfile.tempdir = before
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ grader.main()
 @pytest.fixture
 def workers():
     """Two workers, each a process, as on two machines."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as workers:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as workers:
         yield workers
         pids = [each.pid for each in workers.workers.values() if each.pid]
         left = [child for pid in pids for child in descendants(pid)]
