@@ -801,7 +801,7 @@ def test_junit(tmp_path):
     [
         ("submitted/zhang/01-attention/attention.ipynb", "zhang"),
         ("submitted/zhang/01-attention/007.ipynb", "zhang"),
-        ("/home/x/007/attention.ipynb", "007"),
+        ("/abroad/x/007/attention.ipynb", "007"),
         ("in/007.ipynb", "007"),
         ("in/half.zip/attention.ipynb", "half"),
         (r"C:\in\half\01-attention\mine.ipynb", "half"),
