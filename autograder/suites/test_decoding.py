@@ -396,6 +396,7 @@ def _at_rest(write, draw, batch=H):
         model, mode = Copier(sure=80.0).train(training), "train" if training else "eval"
         gradients = torch.is_grad_enabled()
         write(model, src)
+        holds(model.encoded, "the source is encoded", "nobody asked the model")
         holds(not model.in_train_mode, "the model writes in eval mode", "it was in train mode")
         holds(not model.with_gradients, "no gradients are kept", "torch.no_grad() is missing")
         law = f"a model that comes in {mode} mode is left in {mode} mode"
