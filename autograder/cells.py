@@ -140,22 +140,25 @@ class _Shell:
         return lambda *_, **__: None
 
 
+@functools.lru_cache(maxsize=128)
 def tree_of(source: str) -> ast.Module:
-    """A cell's syntax; nothing where it is no Python."""
+    """A cell's syntax, to be read; nothing where it is no Python."""
     try:
         return ast.parse(python_of(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ast.Module([], [])
 
 
-def _gives(source: str) -> set[str]:
+@functools.lru_cache(maxsize=128)
+def _gives(source: str) -> frozenset[str]:
     """The names that a cell binds, those within its functions left out."""
     tree = tree_of(source)
     inside = _in_functions(tree)
-    return {name for node in ast.walk(tree) if node not in inside for name in _bound(node)}
+    return frozenset(n for node in ast.walk(tree) if node not in inside for n in _bound(node))
 
 
-def _reads(source: str) -> set[str]:
+@functools.lru_cache(maxsize=128)
+def _reads(source: str) -> frozenset[str]:
     """The names that a cell reads from elsewhere; those of parts only where no call waits for them.
 
     A part's name in the body of a function is looked up when that runs, and means stock's then.
@@ -163,13 +166,14 @@ def _reads(source: str) -> set[str]:
     tree = tree_of(source)
     inside = _in_functions(tree)
     own = {name for node in ast.walk(tree) for name in _bound(node)} - set(PARTS)
-    return {
+    return frozenset(
         node.id
         for node in ast.walk(tree)
         if isinstance(node, ast.Name)
         and isinstance(node.ctx, ast.Load)
         and not (node.id in PARTS and node in inside)
-    } - own
+        and node.id not in own
+    )
 
 
 def _in_functions(tree: ast.AST) -> set[ast.AST]:

@@ -5,6 +5,7 @@ Here are the suites, the answers and the seed; the learner's code runs in the Zy
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import queue
@@ -41,6 +42,8 @@ def main() -> NoReturn:
     except OSError as error:
         hello = {"failed": f"the machine gives no process for learners' code: {error}"}
     _say(answers, hello)
+    gc.collect()
+    gc.freeze()  # suites and torch stay; the collector need not look at them again
     while True:
         name, raw = waiting.get()
         _say(answers, _graded(name, raw, zygote, settings["seed"]))

@@ -20,6 +20,7 @@ Training works in here; DataLoader's workers, torch.compile and pip want process
 """
 
 import ctypes
+import functools
 import os
 import re
 import signal
@@ -264,11 +265,15 @@ def _call(number: int, *arguments: int | bytes | None) -> int:
     return libc("syscall", number, *arguments)
 
 
+@functools.cache
+def _library() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def libc(name: str, *arguments: int | bytes | None) -> int:
     """Call a function of libc; OSError where it returns -1."""
-    library = ctypes.CDLL(None, use_errno=True)
     words = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
-    result = getattr(library, name)(*words)
+    result = getattr(_library(), name)(*words)
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
