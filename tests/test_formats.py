@@ -17,6 +17,8 @@ from datetime import datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
+import a_class as a
+import a_course
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,8 +29,6 @@ from autograder.classroom.formats.tables import as_was, harmless, number
 from autograder.classroom.results import Entry, entries, finder, read
 from autograder.classroom.teaching import Learner
 from autograder.cli import main
-from tests import a_class as a
-from tests import a_course
 
 ROOT = Path(__file__).parents[1]
 UNGRADED = {"bad", "down", "gone"}

@@ -9,16 +9,16 @@ import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 
+import a_class as a
+import a_course as course
 import pytest
+from test_similar import DISGUISED, ODD, everybody
 
 from autograder.classroom import settings, teaching
 from autograder.classroom.report import Report, marked, plain, sources_of
 from autograder.classroom.results import Entry, entries, of_gradebook, read
 from autograder.classroom.teaching import Learner
 from autograder.cli import main
-from tests import a_class as a
-from tests import a_course as course
-from tests.test_similar import DISGUISED, ODD, everybody
 
 PLAIN = "def softmax(s, dim=-1):\n    return s.exp() / s.exp().sum(dim, True)"
 CRASHED = {"state": "crashed", "points": 0.0}

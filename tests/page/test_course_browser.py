@@ -2,8 +2,8 @@
 
 import re
 
-import a_class as c
 import a_course as a
+import a_course_page as c
 import pytest
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("course-page"), *a.WARNINGS]

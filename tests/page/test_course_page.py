@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
-import a_class as c
 import a_course as a
+import a_course_page as c
 import httpx
 import pytest
 
