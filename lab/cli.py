@@ -1,7 +1,7 @@
 """The `lab` command: train, translate, evaluate, app."""
 
 import json
-import signal
+import os
 import sys
 from dataclasses import asdict
 from io import TextIOWrapper
@@ -274,8 +274,6 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # Windows would take another encoding
             stream.reconfigure(encoding="utf-8", errors="replace")
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `lab translate … | head`
     try:
         app(arguments)
     except (ValueError, RuntimeError, OSError) as error:
@@ -283,3 +281,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         _say(f"error: {' '.join(str(error).split())}", style="red")
         sys.exit(1)
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:  # `lab translate … | head`; the rest goes nowhere, quietly
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,7 @@
 """What the tests share: the implementations of the parts, seeded random inputs, a browser."""
 
 import shutil
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +22,8 @@ FLAGS = [
     "--disable-sync",
 ]
 
+# Whoever starts the tests in the background may have Ctrl-C ignored, and processes inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # the tensors are tiny: a second thread costs more than it gives
 
 

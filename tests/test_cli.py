@@ -27,7 +27,6 @@ SENTENCES = ["The dog can see a cat.", "Today a king must find the apple."]
 @pytest.fixture
 def lab(monkeypatch, capsys):
     """The command as in a terminal, without the seconds that a new process takes."""
-    sigpipe = signal.getsignal(signal.SIGPIPE)
 
     def run(*arguments: object, stdin: str | bytes = "") -> SimpleNamespace:
         given = stdin.encode() if isinstance(stdin, str) else stdin
@@ -37,8 +36,7 @@ def lab(monkeypatch, capsys):
         said = capsys.readouterr()
         return SimpleNamespace(code=end.value.code, out=said.out, err=said.err)
 
-    yield run
-    signal.signal(signal.SIGPIPE, sigpipe)
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +183,18 @@ def test_ctrl_c_says_how_to_go_on(corpus, tmp_path):
 
 
 # translate
+
+
+def test_a_reader_that_has_enough_ends_it_quietly(trained):
+    """`lab translate … | head -1`: no trace of the pipe that closed."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "lab", "translate", "--checkpoint", trained.folder],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as run:  # fmt: skip
+        run.stdout.close()
+        _, said = run.communicate("\n".join(SENTENCES), timeout=120)
+
+    assert said == ""
 
 
 def test_arguments_are_translated(lab, trained):

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -188,3 +189,11 @@ def test_the_project_speaks_only_of_itself():
             continue
         found = telling.search(path.read_text("utf-8"))
         assert not found, f"{name}: {found[0]}"
+
+
+@pytest.mark.xdist_group("of-its-own")
+def test_groups_of_tests_stay_together(request):
+    """What is slow to make is made once: a group's tests run in one process."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        pytest.skip("one process runs all: nothing is distributed")
+    assert request.node.nodeid.endswith("@of-its-own")
