@@ -15,7 +15,7 @@ import io
 import linecache
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -62,6 +62,19 @@ class Program:
                     waiting.append(name)
         cells = tuple((name, text if name in needed else "") for name, text in self.cells)
         return replace(self, cells=cells)
+
+    def apart(self, wanted: Iterable[str]) -> list[list[str]]:
+        """Parts in groups; within a group no cell speaks of another's part."""
+        named = {part: _named(source or "") for part, source in self.cells}
+        groups: list[list[str]] = []
+        for part in wanted:
+            for group in groups:
+                if not any(part in named[each] or each in named[part] for each in group):
+                    group.append(part)
+                    break
+            else:
+                groups.append([part])
+        return groups
 
 
 @dataclass(frozen=True)
@@ -174,6 +187,14 @@ def _reads(source: str) -> frozenset[str]:
         and not (node.id in PARTS and node in inside)
         and node.id not in own
     )
+
+
+@functools.lru_cache(maxsize=128)
+def _named(source: str) -> frozenset[str]:
+    """The parts that a cell speaks of, wherever."""
+    nodes = list(ast.walk(tree_of(source)))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return frozenset((names | {n.attr for n in nodes if isinstance(n, ast.Attribute)}) & set(PARTS))
 
 
 def _in_functions(tree: ast.AST) -> set[ast.AST]:

@@ -1,7 +1,7 @@
 """The suites ask here, the learner's code answers there: a process apart, behind a narrow channel.
 
 grading    a hand-in as points and sentences; result: as JSON
-remote     a part in a process of its own, before the suites of this one
+remote     the parts of a hand-in in processes apart, before the suites of this one
 peer       two processes that use each other's objects; mirrors: modules of the other one
 wire       what may be said between the two: plain values and tensors, every size bounded
 worker     what runs in a learner's process

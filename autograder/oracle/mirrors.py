@@ -27,27 +27,24 @@ NAME = 100  # characters of a name
 METHODS = 100  # of one object
 
 
+def _is_module(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, nn.Module)
+
+
+OF_TORCH = {f"nn.{name}": each for name, each in vars(nn).items() if _is_module(each)}
+
+
 @functools.cache
 def kinds() -> dict[str, type]:
     """The classes that a mirror can be an instance of: torch's modules and the stock parts."""
-    return {
-        **{f"nn.{name}": each for name, each in vars(nn).items() if _is_module(each)},
-        **{f"stock.{name}": getattr(stock, name) for name in PARTS if _is_module_part(name)},
-    }
+    parts = {f"stock.{name}": getattr(stock, name) for name in PARTS if hasattr(stock, name)}
+    return OF_TORCH | {name: each for name, each in parts.items() if _is_module(each)}
 
 
 def base_of(kind: str) -> type:
     """What a mirror can do by itself. What stock's parts add is asked over there: no method of a
     reference runs in the place of a learner's."""
     return nn.Module if kind.startswith("stock.") else kinds()[kind]
-
-
-def _is_module(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, nn.Module)
-
-
-def _is_module_part(name: str) -> bool:
-    return _is_module(getattr(stock, name, None))
 
 
 @functools.cache

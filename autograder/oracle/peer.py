@@ -15,7 +15,7 @@ from __future__ import annotations
 import builtins
 import json
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -70,6 +70,12 @@ class Peer:
             "call": self._call, "backward": self._backward,
         }  # fmt: skip
         self._place, self._around, self._printed, self._heard = place, around, printed, heard
+        self._depth = 0
+        self.gone: Exception | None = None
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Forget everything, as the other side does."""
         self._lent: dict[int, Any] = {}
         self._numbers: dict[int, int] = {}  # of what is lent, by id
         self._next = 1
@@ -80,9 +86,8 @@ class Peer:
         self._graphs: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
         self._states: dict[int, Tensor] = {}  # of generators of the other side
         self._rng = torch.empty(0, dtype=torch.uint8)
-        self._depth = self._spent = 0
+        self._spent = 0
         self._fresh = False
-        self.gone: Exception | None = None
 
     # Asking
 
@@ -134,9 +139,10 @@ class Peer:
             self.gone = _what_happened(error)
             raise self.gone from None
 
-    def begin(self, part: str, program: list[Any]) -> Any:
+    def begin(self, part: str, program: list[Any], withheld: Sequence[str] = ()) -> Any:
         """Have a learner's cells run; a stand-in for what they define as the part."""
-        return self._borrow(self.ask("begin", part=part, program=program), Passed())
+        told = self.ask("begin", part=part, program=program, withheld=[*withheld])
+        return self._borrow(told, Passed())
 
     def lend(self, value: Any) -> Any:
         """A value for the other side to borrow."""

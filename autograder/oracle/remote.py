@@ -1,11 +1,13 @@
-"""A learner's part in a process of its own, before the suites of this one.
+"""A learner's parts in processes apart, before the suites of this one.
 
     with Zygote() as zygote:
         reports = judged(submission, zygote, seed)
 
-One process a part: what one part breaks, no other part sees. A process that has died or does not
-answer is replaced, and the next check is asked of another. Of the other parts' cells only those are
-run that the part needs, and where they end the process, its own cell alone.
+What one part breaks, no other part sees. Parts that do not speak of each other are asked for one
+after the other in the same process, and one that does not pass there is asked for again in a fresh
+one. A process that has died or does not answer is replaced, and the next check is asked of another.
+Of the other parts' cells only those are run that the part needs, and where they end the process,
+its own cell alone.
 """
 
 from __future__ import annotations
@@ -41,17 +43,46 @@ class Judged:
     alone: bool = False  # without the cells of the other parts
 
 
-class Part(Elsewhere):
-    """A part as the judge uses it: a fresh process behind it, started when it is needed."""
+class Room:
+    """A process for some parts, started when it is needed, and again when it has ended."""
 
-    def __init__(self, zygote: Zygote, part: str, program: Program, limits: Limits | None = None):
-        self.zygote, self.part, self.limits = zygote, part, limits
+    def __init__(self, zygote: Zygote, parts: Sequence[str], limits: Limits | None = None):
+        self.zygote, self.parts, self.limits = zygote, parts, limits
+        self.fresh = True  # no part has been asked for in it
+        self._child: Child | None = None
+
+    def enter(self) -> Child:
+        """The process, for the next part from now on."""
+        if self._child is None:
+            try:
+                self._child = self.zygote.spawn(self.limits)
+            except OSError as error:  # the machine's; every other OSError here is the learner's
+                raise Unavailable(str(error)) from error
+        self.fresh = False
+        return self._child
+
+    def close(self) -> None:
+        if self._child is not None:
+            self._child.close()
+        self._child, self.fresh = None, True
+
+    def __enter__(self) -> Room:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Part(Elsewhere):
+    """A part as the judge uses it, in its room."""
+
+    def __init__(self, room: Room, part: str, program: Program):
+        self.room, self.part = room, part
         self.program = [[list(each) for each in some] for some in
                         (program.imports, program.given, program.cells)]  # fmt: skip
         self.until = time.monotonic() + IN_ALL
         self.sandbox: Sandbox = {}
         self.lost: Exception | None = None
-        self._child: Child | None = None
         self._peer: Peer | None = None
         self._stand_in: Any = None
 
@@ -62,18 +93,12 @@ class Part(Elsewhere):
         if self._peer is None:
             if time.monotonic() > self.until:
                 raise TooLong(f"its checks together have taken {IN_ALL} s")
-            self._child = self._spawned()
-            self.sandbox = self._child.sandbox
-            self._peer = Peer(self._child.socket, strict=True, heard=_print)
+            child = self.room.enter()
+            self.sandbox = child.sandbox
+            self._peer = Peer(child.socket, strict=True, heard=_print)
             self._within()
-            self._stand_in = self._peer.begin(self.part, self.program)
+            self._stand_in = self._peer.begin(self.part, self.program, self.room.parts)
         return self._stand_in
-
-    def _spawned(self) -> Child:
-        try:
-            return self.zygote.spawn(self.limits)
-        except OSError as error:  # the machine's; every other OSError here is the learner's
-            raise Unavailable(str(error)) from error
 
     @contextmanager
     def awake(self) -> Iterator[Any]:
@@ -106,9 +131,14 @@ class Part(Elsewhere):
         return None
 
     def close(self) -> None:
-        if self._child is not None:
-            self._child.close()
-        self._child = self._peer = None
+        """End the process; the next one is nobody's yet."""
+        self.room.close()
+        self._peer = None
+
+    def leave(self) -> None:
+        """Let the next part have the process, if it still stands."""
+        if self._peer is not None and self._peer.gone:
+            self.close()
 
     def _within(self) -> None:
         assert self._peer is not None
@@ -129,46 +159,50 @@ def _raising(error: BaseException) -> Callable[..., Any]:
 def judged(
     submission: Submission, zygote: Zygote, seed: int, only: Sequence[str] | None = None
 ) -> Iterator[Judged]:
-    """Every part of a submission, each in a process of its own."""
+    """Every part of a submission, those in one room one after the other."""
     program = submission.program()
+    parts = submission.unit.parts if submission.unit else ()
     alone = False
-    for part in submission.unit.parts if submission.unit else ():
-        if only is None or part in only:
-            each = judged_part(submission, zygote, part, program, seed, alone)
-            alone = alone or each.alone
-            yield each
+    for together in program.apart(part for part in parts if only is None or part in only):
+        with Room(zygote, together) as room:
+            for part in together:
+                each = judged_part(submission, room, part, program, seed, alone)
+                alone = alone or each.alone
+                yield each
 
 
 @torch.random.fork_rng(devices=())  # a part's answers bring the state of theirs
 def judged_part(
     submission: Submission,
-    zygote: Zygote,
+    room: Room,
     part: str,
     program: Program,
     seed: int,
     alone: bool = False,
 ) -> Judged:
     begun = time.monotonic()
-    there = Part(zygote, part, _only(program, part) if alone else program.of(part))
+    there = Part(room, part, _only(program, part) if alone else program.of(part))
+    cell = submission.by_id.get(part)
+    if dict(program.cells)[part] is None or cell is None:
+        error = Missing(f"The notebook has no code cell for {part}.")
+        return Judged(report_of_error(part, error, {}), {}, 0.0)
+    fresh = room.fresh
     try:
-        cell = submission.by_id.get(part)
-        if dict(program.cells)[part] is None or cell is None:
-            error = Missing(f"The notebook has no code cell for {part}.")
-            return Judged(report_of_error(part, error, {}), {}, 0.0)
-        try:
-            there.start()
-        except Unavailable:
-            raise  # the machine's fault
-        except (Exception, SystemExit) as error:
-            if isinstance(error, (Gone, TooLong)) and not alone:  # by another part's cell, perhaps
-                there.close()
-                return judged_part(submission, zygote, part, program, seed, alone=True)
-            report = report_of_error(part, error, {})
-        else:
-            report = report_on(part, there, seed, source=cell.source)
-        return Judged(report, there.sandbox, time.monotonic() - begun, there.lost, alone)
-    finally:
+        there.start()
+    except Unavailable:
+        raise  # the machine's fault
+    except (Exception, SystemExit) as error:
+        if fresh and isinstance(error, (Gone, TooLong)) and not alone:
+            there.close()  # it was another part's cell, perhaps
+            return judged_part(submission, room, part, program, seed, alone=True)
+        report = report_of_error(part, error, {})
+    else:
+        report = report_on(part, there, seed, source=cell.source)
+    if not (report.passed or fresh):  # it was who came before, perhaps
         there.close()
+        return judged_part(submission, room, part, program, seed, alone)
+    there.leave()
+    return Judged(report, there.sandbox, time.monotonic() - begun, there.lost, alone)
 
 
 def _only(program: Program, part: str) -> Program:

@@ -88,11 +88,12 @@ def recv(connection: socket.socket, deadline: float | None = None, most: int = B
 
     Its tensors may have `most` bytes together.
     """
-    text_bytes, blob_bytes = HEADER.unpack(_exactly(connection, HEADER.size, deadline))
+    header, _ = _exactly(connection, HEADER.size, 0, deadline)
+    text_bytes, blob_bytes = HEADER.unpack(header)
     if text_bytes > JSON_BYTES or blob_bytes > most:
         raise WireError(f"a message of {text_bytes:,} + {blob_bytes:,} bytes is too large")
-    text = _exactly(connection, text_bytes, deadline)
-    return decode(text, _exactly(connection, blob_bytes, deadline))
+    text, blob = _exactly(connection, text_bytes, blob_bytes, deadline)
+    return decode(text, blob)
 
 
 def encode(value: Any) -> tuple[bytes, list[bytes | memoryview]]:
@@ -131,10 +132,17 @@ class _Writer:
 
     def node(self, value: Any, depth: int = 0) -> Any:
         self.items += 1
-        _bound(depth, self.items)
+        if depth > DEPTH or self.items > ITEMS:
+            raise _unbounded(depth)
+        if value is None or value is True or value is False:
+            return value
+        if type(value) is int:  # the frequent ones first, the rest below
+            return _integer(value)
         match value:
-            case None | bool():
-                return value
+            case Tensor():
+                return self.tensor(value)
+            case list():
+                return self.nodes(value, depth)
             case int():
                 return _integer(int(value))
             case float():
@@ -143,12 +151,8 @@ class _Writer:
                 return _string(str(value))
             case bytes():
                 return {"bytes": base64.b64encode(_short(value)).decode()}
-            case Tensor():
-                return self.tensor(value)
             case torch.Size():
                 return {"size": _shape(list(value))}
-            case list():
-                return self.nodes(value, depth)
             case tuple():
                 return {"tuple": self.nodes(value, depth)}
             case dict():
@@ -203,10 +207,11 @@ class _Reader:
 
     def value(self, node: Any, depth: int = 0) -> Any:
         self.items += 1
-        _bound(depth, self.items)
+        if depth > DEPTH or self.items > ITEMS:
+            raise _unbounded(depth)
+        if node is None or node is True or node is False:
+            return node
         match node:
-            case None | bool():
-                return node
             case int():
                 return _integer(node)
             case float() if math.isfinite(node):  # "1e999" is written as a number and is none
@@ -272,10 +277,14 @@ class _Reader:
         return torch.frombuffer(self.blob, dtype=dtype, count=count, offset=start)
 
 
-def _exactly(connection: socket.socket, size: int, deadline: float | None) -> Buffer:
-    """The next bytes, all of them. Memory that nothing arrives for is never touched."""
-    data = np.empty(size, np.uint8).data
-    rest = memoryview(data)
+def _exactly(
+    connection: socket.socket, size: int, more: int, deadline: float | None
+) -> tuple[memoryview, memoryview]:
+    """The next bytes, all of them, in two pieces, of which the second starts aligned. Memory that
+    nothing arrives for is never touched."""
+    start = -size % ALIGNMENT
+    data = memoryview(np.empty(start + size + more, np.uint8).data)[start:]
+    rest = data
     while rest:
         connection.settimeout(_left(deadline))
         try:
@@ -285,7 +294,7 @@ def _exactly(connection: socket.socket, size: int, deadline: float | None) -> Bu
         if not got:
             raise EOFError("the other side is gone")
         rest = rest[got:]
-    return data
+    return data[:size], data[size:]
 
 
 def _left(deadline: float | None) -> float | None:
@@ -301,11 +310,10 @@ def _aligned(position: int) -> int:
     return -(-position // ALIGNMENT) * ALIGNMENT
 
 
-def _bound(depth: int, items: int) -> None:
+def _unbounded(depth: int) -> WireError:
     if depth > DEPTH:
-        raise WireError(f"lists in lists, deeper than {DEPTH}")
-    if items > ITEMS:
-        raise WireError(f"more than {ITEMS:,} values in one message")
+        return WireError(f"lists in lists, deeper than {DEPTH}")
+    return WireError(f"more than {ITEMS:,} values in one message")
 
 
 def _integer(number: int) -> int:
@@ -318,10 +326,11 @@ def _string(text: str) -> str:
     """A string that can be printed and stored: short, and no half of a character."""
     if len(text) > TEXT:
         raise WireError(f"a string of {len(text):,} characters is too long")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise WireError("a string with half a character") from error
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise WireError("a string with half a character") from error
     return text
 
 

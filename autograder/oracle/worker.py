@@ -2,17 +2,21 @@
 
 The judge says which part and sends the cells as text. Stock's own version of the part is taken out
 of this process before a line of the learner's runs; the others are stock's, as in a notebook, until
-the cells have run. Then the later parts go as well, for they are made of what is asked for.
+the cells have run. Then the later parts go as well, for they are made of what is asked for. Where
+the judge asks for several parts, one after the other, all of them are taken out at the start.
 """
 
 from __future__ import annotations
 
 import io
+import random
 import socket
 import sys
 from contextlib import AbstractContextManager, ExitStack, redirect_stderr, redirect_stdout
 from types import FunctionType
 from typing import Any
+
+import torch
 
 from autograder import explain, policy
 from autograder.cells import Program, Withheld, define
@@ -34,7 +38,7 @@ PRINTED = 2_000  # characters that are sent on
 def serve(connection: socket.socket) -> None:
     """Answer the judge until it hangs up."""
     learner = Learner(connection)
-    with learner.stack, redirect_stdout(learner.said), redirect_stderr(learner.said):
+    with redirect_stdout(learner.said), redirect_stderr(learner.said):
         learner.peer.serve()
 
 
@@ -43,7 +47,7 @@ class Learner:
 
     def __init__(self, connection: socket.socket):
         self.said = io.StringIO()
-        self.stack = ExitStack()
+        self.asked = ExitStack()  # the part takes stock's place for the length of its checks
         self.namespace: dict[str, Any] = {}
         self.part = ""
         self.taken: list[str] = []
@@ -55,9 +59,15 @@ class Learner:
         )
         self.peer.verbs |= {"begin": self.begin, "shortcut": self.shortcut}
 
-    def begin(self, part: str, program: list[Any]) -> Any:
+    def begin(self, part: str, program: list[Any], withheld: list[str]) -> Any:
         """Run the cells; what they define as the part, or the error of its cell."""
-        withhold(part)
+        self.asked.close()
+        self.peer.start_over()
+        self.taken.clear()
+        torch.default_generator.manual_seed(0)
+        random.seed(0)
+        for each in withheld:
+            withhold(each)
         imports, given, cells = (tuple((name, text) for name, text in each) for each in program)
         work = define(Program(imports, given, cells))
         self.part, self.namespace = part, work.namespace
@@ -66,7 +76,7 @@ class Learner:
         implementation = work.found[part]
         for later in list(PARTS)[list(PARTS).index(part) + 1 :]:
             withhold(later)
-        self.stack.enter_context(alone(part, implementation))
+        self.asked.enter_context(alone(part, implementation))
         return self.peer.lend(implementation)
 
     def shortcut(self, source: str) -> str:
@@ -87,6 +97,8 @@ class Learner:
 
 def withhold(part: str) -> None:
     """Stock's version of a part is no longer in this process; nor is the code it was made of."""
+    if getattr(stock, part) is _withheld:
+        return
     remove(part, getattr(stock, part))
     for name in INSIDE.get(part, ()):
         remove(name, getattr(decoding, name))

@@ -62,7 +62,7 @@ def forked(part, implementation):
             ours.close()
             namespace = namespace_of(implementation)
             peer = Peer(theirs, place=lambda error: explain.place(error, namespace))
-            peer.verbs["begin"] = lambda part, program: peer.lend(implementation)
+            peer.verbs["begin"] = lambda **_: peer.lend(implementation)
             with alone(part, implementation), quiet():
                 peer.serve()
         finally:
