@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
+os.environ.setdefault("MKL_DISABLE_FAST_MM", "1")  # it keeps buffers for every size and thread
 
 
 def resource(name: str, folder: Path = Path(__file__).parent) -> str:
