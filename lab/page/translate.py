@@ -1,86 +1,164 @@
-"""The Translate tab: a sentence in, its translation and the attention behind it out."""
+"""The Translate tab: a sentence in, its translation and all that is behind it out."""
 
+import itertools
 import random
 import time
-import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
+import torch
 
-from lab.model import Checkpoint, describe
-from lab.page.view import LANGUAGES, as_json, attention_view
-from lab.translation import Search, Translation, translate
+from lab.decoding import check_sampling
+from lab.model import Checkpoint, parameter_count
+from lab.page import resource
+from lab.page.cache import Cache
+from lab.page.mathml import mathml
+from lab.page.questions import Refused, one_of, sentence, whole
+from lab.page.view import Value, answers, drawing, failure, message, packed
+from lab.page.words import label
+from lab.steps import BeamTree, Candidate, Path, Step, beam_tree, distribution, follow
+from lab.tokens import BOS_ID, EOS_ID, PAD_ID, pad
+from lab.translation import MAX_LEN, Search, encode, finished
 
-MAX_CHARACTERS = 400
-MAX_PIECES = 60  # of the source: a heat map beyond is not readable
-SEARCHES = {
-    "Greedy": Search("greedy"),
-    "Beam search (4)": Search("beam", beam_size=4),
-    "Sampling (top-p 0.9)": Search("sample", top_p=0.9),
+OPTIONS = {
+    "greedy": (),
+    "beam": ("beam_size",),
+    "sample": ("temperature", "top_k", "top_p", "seed"),
 }
-SCRIPTS = {"en": "LATIN", "de": "LATIN", "fr": "LATIN", "zh": "CJK"}
-PRESS = "() => document.querySelector('#go').click()"
+LARGEST_BEAM = 8
+SHOWN = 12  # pieces of a distribution; the others are summed
+HOTTEST = 5.0  # temperature: beyond, every token is about as probable as any other
+KEPT = 8_000_000  # characters of answers kept, about 400 sentences of a dozen tokens
+PARTS = ("views", "map", "state", "draw", "export", "tree", "guess", "link")
+SCRIPTS = [f"translate_{part}" for part in PARTS]
+FORMULAS = {  # of lab.views.rollout and rollout_to_source, and of a beam
+    "mixed": r"\hat{A}_l = \frac{1}{2} I + \frac{1}{2} \frac{1}{H} \sum_h A_{l,h}",
+    "stack": r"R = \hat{A}_L \cdot \dots \cdot \hat{A}_2 \cdot \hat{A}_1",
+    "cross": r"R_l = \frac{1}{2} \hat{A}_l R_{l-1} + \frac{1}{2} \frac{1}{H} \sum_h C_{l,h} R_e",
+    "score": r"s = \frac{\mathrm{log} \, p}{(\frac{5 + n}{6})^a}",
+}
+# The question that the drawing left, as the event's inputs.
+ASKED = "() => ['text', 'pair', 'method', 'options'].map((name) => lab.question[name])"
 
 
 def build(checkpoints: Mapping[str, Checkpoint]) -> None:
-    """Put the tab's components and events into the Blocks around it."""
+    """Put the tab's drawings and events into the Blocks around it."""
     pairs = list(checkpoints)
-    names = [(_pair_name(checkpoints[pair]), pair) for pair in pairs]
     examples = [(pair, text) for pair in pairs for text in checkpoints[pair].examples]
     first = next(iter(checkpoints[pairs[0]].examples), "")
+    kept, count = Cache(KEPT), itertools.count()
 
-    gr.Markdown(
-        "Type a sentence. The model writes its translation token by token; choose a token and see "
-        "which words it looked at."
-    )
-    with gr.Row():
-        text = gr.Textbox(
-            first, label="Sentence", lines=1, max_lines=4, scale=4, min_width=300,
-            elem_id="sentence",
-        )  # fmt: skip
-        pair = _choice(names, label="Languages", elem_id="pair")
-        method = _choice(list(SEARCHES), label="Next word by", elem_id="method")
-    go = gr.Button("Translate", variant="primary", elem_id="go")
-    with gr.Row(elem_classes="examples"):
-        for known, example in examples:
-            label = f"{example} → {_name(checkpoints[known].target)}"
-            gr.Button(label, size="sm", min_width=260).click(
-                lambda known=known, example=example: (example, known),
-                outputs=[text, pair],
-                queue=False,
-                api_visibility="private",
-            ).then(None, js=PRESS)
-    view = attention_view(answer(checkpoints, [first], [pairs[0]], ["Greedy"])[0])
+    def run(
+        text: list[str], pair: list[str], method: list[str], options: list[Value]
+    ) -> tuple[list[Value]]:
+        found = answer(checkpoints, text, pair, method, options, kept)
+        # Each is told apart: a browser redraws what differs from what it shows.
+        return ([{**value, "answer": next(count)} for value in found],)
 
-    def run(texts: list[str], chosen: list[str], methods: list[str]) -> tuple[list[dict[str, Any]]]:
-        return (answer(checkpoints, texts, chosen, methods),)
-
-    # One event, so that all who ask at one time, by button or by Enter, share the model's batch.
-    gr.on(
-        [go.click, text.submit],
+    (example,) = answer(checkpoints, [first], [pairs[0]], ["greedy"], [{}], kept)
+    formulas = {name: mathml(formula) for name, formula in FORMULAS.items()}
+    view = drawing(
+        "translate", example, scripts=SCRIPTS,
+        pairs=pairs, example=first, examples=examples, formulas=formulas, standalone=standalone(),
+    )  # fmt: skip
+    # For programs; the page's own controls are in the drawing, where their choices have words.
+    inputs = [
+        gr.Textbox(first, label=label("sentence.text"), visible=False),
+        gr.Textbox(pairs[0], label=label("sentence.pair"), visible=False),
+        gr.Textbox("greedy", label=label("translate.method"), visible=False),
+        gr.JSON({}, label=label("translate.options"), visible=False),
+    ]
+    # One event, so that all who ask at one time share the model's batch.
+    asked = view.ask(
         run,
-        inputs=[text, pair, method],
+        inputs=inputs,
         outputs=view,
+        js=ASKED,
         batch=True,
         max_batch_size=32,
         concurrency_limit=1,
         concurrency_id="model",
-        show_progress="minimal",
-        trigger_mode="once",
+        show_progress="hidden",
+        trigger_mode="multiple",
         api_name="translate",
     )
+    asked.failure(failure(count), outputs=view, queue=False, show_progress="hidden",
+                  api_visibility="private")  # fmt: skip
+    answers(drawing("chances", {}), lambda question: chances(checkpoints, question))
 
 
-def _choice(choices: list[Any], **options: Any) -> gr.Dropdown:
-    first = choices[0][1] if isinstance(choices[0], tuple) else choices[0]
-    box = gr.Dropdown(choices, value=first, scale=1, min_width=210, **options)
-    # Gradio's own check raises, and one forged request would fail all others in its batch;
-    # `answer` checks each request by itself.
-    box.preprocess = lambda payload: payload  # type: ignore[method-assign]
-    return box
+def standalone() -> str:
+    """The HTML file in which the browser saves a translation and the script that shows it."""
+    style = "".join(resource(f"{name}.css") for name in ("common", "translate"))
+    page = resource("standalone.html").replace("@STYLE@", style)
+    return page.replace("@TEMPLATE@", resource("translate.html"))
+
+
+# Questions
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: who asks the same gets the same, drawn lots apart."""
+
+    checkpoint: Checkpoint
+    text: str
+    search: Search
+    prefix: tuple[int, ...]  # ids that the translation begins with
+
+
+def read(checkpoints: Mapping[str, Checkpoint], question: Mapping[str, Any]) -> Question:
+    """The question of {text, pair, method, options}; all of it may hold anything."""
+    checkpoint, text = sentence(checkpoints, question)
+    method = one_of(question, "method", list(OPTIONS))
+    options = question.get("options") or {}
+    if not isinstance(options, Mapping):
+        raise Refused("translate.not_options", example='{"beam_size": 4}')
+    search = Search(method)
+    if method == "beam":
+        size = whole({"beam_size": search.beam_size, **options}, "beam_size", LARGEST_BEAM + 1, 1)
+        search = replace(search, beam_size=size)
+    if method == "sample":  # without a seed, each question draws anew
+        seed = whole({"seed": random.getrandbits(32), **options}, "seed", 2**32)
+        search = replace(_cuts(checkpoint, options), seed=seed)
+    return Question(checkpoint, text, search, _prefix(checkpoint, options))
+
+
+def _cuts(checkpoint: Checkpoint, options: Mapping[str, Any]) -> Search:
+    """Temperature, top-k and top-p; the last two may be None, which is as if left out."""
+    temperature, top_k, top_p = (options.get(name) for name in ("temperature", "top_k", "top_p"))
+    search = Search("sample")
+    if temperature is not None:
+        search = replace(search, temperature=_number(options, "temperature", HOTTEST))
+    if top_k is not None:
+        search = replace(search, top_k=whole(options, "top_k", checkpoint.config.vocab_size, 1))
+    if top_p is not None:
+        search = replace(search, top_p=_number(options, "top_p", 1.0))
+    check_sampling(search.temperature, search.top_k, search.top_p)
+    return search
+
+
+def _number(question: Mapping[str, Any], field: str, most: float) -> float:
+    value = question[field]
+    if type(value) not in (int, float) or not 0 <= value <= most:
+        raise Refused("translate.not_a_number", field=field, most=most)
+    return float(value)
+
+
+def _prefix(checkpoint: Checkpoint, options: Mapping[str, Any]) -> tuple[int, ...]:
+    """Ids the model could have written: </s> only at the end, and room for one more."""
+    ids = options.get("prefix") or []
+    size, limit = checkpoint.config.vocab_size, min(MAX_LEN, checkpoint.config.max_len) - 1
+    if not isinstance(ids, list) or len(ids) > limit:
+        raise Refused("translate.prefix")
+    if not all(type(i) is int and 0 < i < size and i != PAD_ID for i in ids) or EOS_ID in ids[:-1]:
+        raise Refused("translate.prefix")
+    return tuple(ids)
+
+
+# Answers
 
 
 def answer(
@@ -88,87 +166,163 @@ def answer(
     texts: Sequence[str],
     pairs: Sequence[str],
     methods: Sequence[str],
-) -> list[dict[str, Any]]:
-    """One value for the view per request. Requests alike in pair and method share the model's run;
-    one that cannot be translated gets its message, and the others their translations."""
-    answers: list[dict[str, Any]] = [{} for _ in texts]
-    groups: dict[tuple[str, str], list[int]] = {}
-    for i, request in enumerate(zip(texts, pairs, methods, strict=True)):
-        if problem := _problem(checkpoints, *request):
-            answers[i] = {"message": problem}
-        else:
-            groups.setdefault((pairs[i], methods[i]), []).append(i)
-    for (pair, method), rows in groups.items():
-        checkpoint, search = checkpoints[pair], SEARCHES[method]
-        if search.method == "sample":  # each press draws anew
-            search = replace(search, seed=random.getrandbits(32))
-        start = time.perf_counter()
-        found = translate(checkpoint, [texts[i] for i in rows], search, explain=True)
-        seconds = time.perf_counter() - start
-        for i, translation in zip(rows, found, strict=True):
-            about = _about(translation, checkpoint, method, seconds)
-            answers[i] = as_json(translation, checkpoint.source, checkpoint.target, about)
-    return answers
+    options: Sequence[Value],
+    kept: Cache,
+) -> list[Value]:
+    """One value for the view per request. Requests alike in model and search share the model's
+    run, and those that ask the same an answer; one that cannot be translated gets its message.
+
+    `kept` has the answers given before, but for those by lot.
+    """
+    values: list[Value] = [{} for _ in texts]
+    rows: dict[Question, list[int]] = {}
+    fields = ("text", "pair", "method", "options")
+    for i, request in enumerate(zip(texts, pairs, methods, options, strict=True)):
+        try:
+            rows.setdefault(read(checkpoints, dict(zip(fields, request, strict=True))), []).append(
+                i
+            )
+        except Refused as error:
+            values[i] = {"message": error.message}
+        except ValueError as error:
+            values[i] = message("page.refused", reason=str(error))
+    groups: dict[tuple[Checkpoint, Search], list[Question]] = {}
+    found = {question: kept.get(question) for question in rows}
+    for question in (each for each, value in found.items() if value is None):
+        groups.setdefault((question.checkpoint, question.search), []).append(question)
+    for questions in groups.values():
+        for question, value in zip(questions, _translated(questions), strict=True):
+            found[question] = value
+            if question.search.method != "sample":
+                kept.put(question, value)
+    for question, places in rows.items():
+        for i in places:
+            values[i] = found[question]
+    return values
 
 
-def _about(translation: Translation, checkpoint: Checkpoint, method: str, seconds: float) -> str:
-    count = len(translation.target_pieces)
-    cut = "" if translation.ended else f" Cut off after {count} tokens."
-    return (
-        f"{method}: {count} tokens in {seconds * 1000:.0f} ms, log-probability "
-        f"{translation.log_probability:.1f}. Model: {describe(checkpoint.model)}.{cut}"
-    )
+def _translated(questions: Sequence[Question]) -> list[Value]:
+    """Values of questions alike in model and search, by one run."""
+    start = time.perf_counter()
+    checkpoint, search = questions[0].checkpoint, questions[0].search
+    texts = [question.text for question in questions]
+    prefixes = [question.prefix for question in questions]
+    if search.method == "beam":
+        trees = [
+            beam_tree(checkpoint, text, search, prefix)
+            for text, prefix in zip(texts, prefixes, strict=True)
+        ]
+        paths = _best(checkpoint, texts, trees)
+    else:
+        trees = [None] * len(questions)
+        paths = follow(checkpoint, texts, search, prefixes, explain=True)
+    about = _about(checkpoint, time.perf_counter() - start, paths)
+    return [
+        _value(question, path, about) | {"tree": tree and _tree(tree)}
+        for question, path, tree in zip(questions, paths, trees, strict=True)
+    ]
 
 
-def _problem(
-    checkpoints: Mapping[str, Checkpoint], text: Any, pair: Any, method: Any
-) -> str | None:
-    """Why this request cannot be translated, and what to do; None when it can."""
-    known = isinstance(pair, str) and isinstance(method, str)
-    if not known or pair not in checkpoints or method not in SEARCHES:
-        return f"Choose one of {', '.join(checkpoints)} and one of {', '.join(SEARCHES)}."
-    checkpoint = checkpoints[pair]
-    language = _name(checkpoint.source)
-    if not isinstance(text, str) or not text.strip():
-        return f"There is nothing to translate yet: type a sentence in {language}."
-    if len(text) > MAX_CHARACTERS:
-        return (
-            f"Your text has {len(text):,} characters, the page takes {MAX_CHARACTERS}: "
-            "translate it sentence by sentence."
-        )
-    found = script(text)
-    if found is None:
-        return f"There are no words in your text: type a sentence in {language}."
-    expected = SCRIPTS.get(checkpoint.source, found)
-    if found != expected:
-        letters = "Chinese characters" if found == "CJK" else f"{found.capitalize()} letters"
-        return (
-            f"This model reads {language}, and most of your text is in {letters}: "
-            f"type a sentence in {language} or choose other languages."
-        )
-    pieces = len(checkpoint.tokenizer.encode(text))
-    limit = min(MAX_PIECES, checkpoint.config.max_len)
-    if pieces > limit:
-        return (
-            f"Your text has {pieces} tokens, the page shows at most {limit}: "
-            "translate it sentence by sentence."
-        )
-    return None
+def _best(checkpoint: Checkpoint, texts: Sequence[str], trees: Sequence[BeamTree]) -> list[Path]:
+    """The best sentences of the trees, explained as `follow` does."""
+    best = [tree.best for tree in trees]
+    device = next(checkpoint.model.parameters()).device
+    source = pad(encode(checkpoint, texts)).to(device)
+    target = pad([[BOS_ID, *ids] for ids, _ in best]).to(device)
+    told = finished(checkpoint, texts, source, target, explain=True)
+    return [Path(one, *each) for one, each in zip(told, best, strict=True)]
 
 
-def script(text: str) -> str | None:
-    """The script most letters belong to, as Unicode names it: script("Привет") == "CYRILLIC"."""
-    letters = Counter(
-        unicodedata.name(character, "UNKNOWN").split()[0]
-        for character in unicodedata.normalize("NFKC", text)
-        if character.isalpha()
-    )
-    return letters.most_common(1)[0][0] if letters else None
+def _about(checkpoint: Checkpoint, seconds: float, paths: Sequence[Path]) -> Value:
+    """What the run took; all of its sentences shared it."""
+    device = next(checkpoint.model.parameters()).device
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "ms": round(1000 * seconds),
+        "each": float(f"{1000 * seconds / sum(len(path.ids) for path in paths):.2g}"),  # a token
+        "together": len(paths),
+        "device": "CPU" if device.type == "cpu" else f"GPU ({gpu})",
+        "parameters": _short(parameter_count(checkpoint.model) / 1e6),
+    }
 
 
-def _name(language: str) -> str:
-    return LANGUAGES.get(language, language)
+def _value(question: Question, path: Path, about: Value) -> Value:
+    """All that the drawing needs; language codes become `lang` attributes."""
+    checkpoint, search, translation = question.checkpoint, question.search, path.translation
+    attention = translation.attention
+    assert attention is not None and translation.log_probability is not None
+    n_layers, n_heads = attention["cross"].shape[:2]
+    options = {name: getattr(search, name) for name in OPTIONS[search.method]}
+    return {
+        "asked": {
+            "text": question.text,
+            "pair": checkpoint.pair,
+            "method": search.method,
+            "options": {**options, "prefix": list(question.prefix)},
+        },
+        "languages": {"source": _tag(checkpoint.source), "target": _tag(checkpoint.target)},
+        "text": translation.text,
+        "ended": translation.ended,
+        "source": translation.source_pieces,
+        "target": translation.target_pieces,
+        "ids": path.ids,
+        "steps": [_step(step) for step in path.steps],
+        "about": {**about, "log_probability": _short(translation.log_probability)},
+        "layers": n_layers,
+        "heads": n_heads,
+        "attention": {kind: packed(weights) for kind, weights in attention.items()},
+    }
 
 
-def _pair_name(checkpoint: Checkpoint) -> str:
-    return f"{_name(checkpoint.source)} → {_name(checkpoint.target)}"
+def _step(step: Step) -> Value:
+    """What was chosen and what could have been: [id, piece, probability]."""
+    return {
+        "chosen": _candidate(step.chosen),
+        "candidates": [_candidate(each) for each in step.candidates],
+        "forced": step.forced,
+    }
+
+
+def _candidate(candidate: Candidate) -> list[Any]:
+    return [candidate.id, candidate.piece, _short(candidate.probability)]
+
+
+def _tree(tree: BeamTree) -> Value:
+    """A row a node: parent, step, id, piece, probability, log-probability, score, kept, rank."""
+    return {
+        "nodes": [
+            [
+                node.parent, node.step, *_candidate(node.candidate),
+                _short(node.log_probability), _short(node.score), node.kept, node.rank,
+            ]
+            for node in tree.nodes
+        ],
+        "forced": tree.n_forced,
+    }  # fmt: skip
+
+
+def chances(checkpoints: Mapping[str, Checkpoint], question: Mapping[str, Any]) -> Value:
+    """What the token after a prefix is drawn from, before and after temperature and cuts."""
+    checkpoint, text = sentence(checkpoints, question)
+    prefix, search = _prefix(checkpoint, question), _cuts(checkpoint, question)
+    if EOS_ID in prefix:
+        raise Refused("translate.prefix")
+    found = distribution(checkpoint, text, prefix, search, top=SHOWN)
+    return {
+        "chances": [
+            [each.id, each.piece, _short(each.before), _short(each.after)] for each in found.chances
+        ],
+        "others": [_short(share) for share in found.others],
+        "left": found.left,
+        "text": checkpoint.tokenizer.decode(prefix),
+    }
+
+
+def _short(number: float) -> float:
+    """To four digits: more than is shown."""
+    return float(f"{number:.4g}")
+
+
+def _tag(language: str) -> str:
+    """A language's code for `lang`; Chinese is the simplified one."""
+    return {"zh": "zh-CN"}.get(language, language)
