@@ -92,6 +92,14 @@ def train(
     validate_every: Annotated[
         int | None, typer.Option(min=1, help="Updates between saves." + OF_PRESET)
     ] = None,
+    snapshots: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Moments of the run to keep, in half precision: before the first update, then "
+            "each at twice the updates of the one before. `lab app --checkpoint` shows them.",
+        ),
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Decides every random choice.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all if unset.")] = None,
 ) -> None:
@@ -138,7 +146,7 @@ def train(
                 if progress.validation:
                     learning_curve(out / "history.json", out / "curve.png")
 
-            training.train(checkpoint, corpus, recipe, out, on, report, world)
+            training.train(checkpoint, corpus, recipe, out, on, report, world, snapshots)
         if world.is_first:
             _say(f"kept in {out}: the weights with the best validation chrF; curve.png")
 

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lab import parts
+from lab import parts, snapshots
 from lab.data import TRAIN, VALID, Batch, Corpus, Pair, batches
 from lab.decoding import inference
 from lab.files import replacing
@@ -138,10 +138,12 @@ def train(
     device: torch.device,
     report: Callable[[Progress], None] = lambda progress: None,
     world: World = World(),  # noqa: B008 (frozen)
+    n_snapshots: int = 0,
 ) -> Checkpoint:
     """Train, and leave in `folder` the averaged weights that did best on validation.
 
-    Continues where an earlier call with the same arguments stopped.
+    Continues where an earlier call with the same arguments stopped. Beside the weights stay
+    `n_snapshots` moments of the run, see lab.snapshots.
     """
     torch.manual_seed(recipe.seed)
     initialise(checkpoint.model, recipe.seed)
@@ -152,6 +154,9 @@ def train(
     )
     run = Run(recipe, checkpoint, model, averaged, optimizer, folder)
     run.resume()
+    kept = snapshots.moments(recipe.steps, n_snapshots) if world.is_first else []
+    if run.step == 0 and kept:
+        run.keep(corpus[VALID])
     encoded = _encode(checkpoint, corpus[TRAIN])
     shared: nn.Module = DistributedDataParallel(model) if world.size > 1 else model
 
@@ -163,9 +168,13 @@ def train(
             raise run.diverged("the loss or its gradient")
         run.losses.append(loss)
         validation = None
-        if run.step % recipe.validate_every == 0 or run.step == recipe.steps:
+        due = run.step % recipe.validate_every == 0 or run.step == recipe.steps
+        if due and world.is_first:
+            validation = run.validate(corpus[VALID])
+        if run.step in kept:  # before the run is saved: one that goes on from there has it
+            run.keep(corpus[VALID])
+        if due:
             if world.is_first:
-                validation = run.validate(corpus[VALID])
                 run.save()
             speed = seen / (time.monotonic() - since)
             seen, since = 0, time.monotonic()
@@ -200,9 +209,14 @@ class Run:
         pair = f"{self.checkpoint.source}-{self.checkpoint.target}"
         return {"pair": pair, **asdict(self.recipe), **asdict(self.checkpoint.config)}
 
-    def validate(self, pairs: Sequence[Pair]) -> dict[str, int | float]:
-        """Loss and scores of the averaged weights; the best so far by chrF are kept."""
-        candidate = replace(self.checkpoint, model=self.averaged)
+    @property
+    def candidate(self) -> Checkpoint:
+        """The averaged weights."""
+        return replace(self.checkpoint, model=self.averaged)
+
+    def scores(self, pairs: Sequence[Pair]) -> dict[str, float]:
+        """Loss and scores of the averaged weights."""
+        candidate = self.candidate
         loss = validation_loss(candidate, pairs, self.recipe.batch_tokens)
         if not math.isfinite(loss):
             raise self.diverged("the validation loss")
@@ -212,23 +226,33 @@ class Run:
             for pair, ids in zip(pairs, sources, strict=True)
             if len(ids) <= candidate.config.max_len
         ]
-        scores = evaluate(candidate, fitting[: self.recipe.validate_on])
+        found = evaluate(candidate, fitting[: self.recipe.validate_on])
+        return {
+            "validation_loss": loss,
+            "bleu": found.bleu,
+            "chrf": found.chrf,
+            "exact": found.exact,
+        }
+
+    def validate(self, pairs: Sequence[Pair]) -> dict[str, int | float]:
+        """Note loss and scores in the history; the best weights so far by chrF are kept."""
         entry = {
             "step": self.step,
             "learning_rate": learning_rate(self.step, self.recipe),
             "training_loss": sum(self.losses) / len(self.losses),
-            "validation_loss": loss,
-            "bleu": scores.bleu,
-            "chrf": scores.chrf,
-            "exact": scores.exact,
+            **self.scores(pairs),
         }
         self.losses.clear()
         self.history.append(entry)
         if entry["chrf"] >= max(past["chrf"] for past in self.history):
-            candidate.save(self.folder)
+            self.candidate.save(self.folder)
         with replacing(self.folder / "history.json") as path:
             path.write_text(json.dumps(self.history, indent=1) + "\n", encoding="utf-8")
         return entry
+
+    def keep(self, pairs: Sequence[Pair]) -> None:
+        """A snapshot of this moment."""
+        snapshots.save(self.candidate, self.folder, self.step, self.scores(pairs))
 
     def diverged(self, what: str) -> TrainingError:
         kept = f"; the best weights before are in {self.folder}" if self.history else ""
