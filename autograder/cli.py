@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -200,19 +200,45 @@ def page(
     course: Annotated[
         bool, typer.Option("--course", help="With a login, handing in, and the teacher's tab.")
     ] = False,
+    login: Annotated[
+        Literal["accounts", "hub"],
+        typer.Option(help="With --course: accounts of its own, or the JupyterHub that starts it."),
+    ] = "accounts",
     require_sandbox: Annotated[
         bool, typer.Option(help="With --course: grade only in a full sandbox.")
+    ] = False,
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            "--work",
+            metavar="FOLDER",
+            help="Your notebooks, for example exercises: your parts run in the trained model (tab "
+            "Your code) and are checked (tab Progress), in a sandbox. Without it both tabs say "
+            "how to start.",
+        ),
+    ] = None,
+    public: Annotated[
+        bool,
+        typer.Option(
+            "--public",
+            help="For a page that others can reach: refuses --work unless the sandbox is complete, "
+            "and visitors' checks are no attempts of yours.",
+        ),
     ] = False,
 ) -> None:
     """Open the page."""
     if course:
+        if work or public:
+            raise ValueError("--work and --public are for a page without --course: choose one")
         from autograder.classroom.page import serve
 
-        serve(host, port, device, checkpoint, require_sandbox)
+        serve(host, port, device, checkpoint, require_sandbox, by_hub=login == "hub")
+    elif login == "hub":
+        raise ValueError("--login hub is for a page with --course: add it, or leave both out")
     else:
-        from lab.cli import page as open_page
+        from autograder.page.live import serve as open_page
 
-        open_page(host, port, device, checkpoint)
+        open_page(host, port, device, checkpoint, work, public)
 
 
 def _project() -> Path:

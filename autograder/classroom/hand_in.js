@@ -1,24 +1,20 @@
-// Hands files in and shows what came of them. Gradio gives: element.
+// Hands files in and shows what came of them, from addresses below course/ (see page.py).
 // Everything that is shown is set as text: nothing in anybody's work is read as markup.
 
-const $ = (selector) => element.querySelector(selector);
 const at = (path) => new URL(`course/${path}`, document.baseURI);
-let shown = null; // what /course/mine said last
+let shown = null; // what course/mine said last
 let pause = 1500; // ms until the queue is asked again
 
-function make(tag, { text, ...attributes } = {}, ...children) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
+// The login knows the language by its address.
+for (const [each, name] of [[$("a.button"), "href"], [$(".leaving"), "action"]]) each[name] += `?lang=${lab.language}`;
 
-async function ask(path, options) {
+async function call(path, options) {
   const answer = await fetch(at(path), options);
   if (answer.status === 401) location.reload(); // the session is over: the login comes
   return answer.json();
 }
+
+const text = (tag, className, textContent, dataset = {}) => make(tag, { className, textContent, dataset });
 
 // Handing in
 
@@ -27,12 +23,12 @@ $(".sending").addEventListener("submit", async (event) => {
   const files = [...$("#notebooks").files];
   $(".go").disabled = true;
   $(".news").replaceChildren();
-  for (const [number, file] of files.entries()) {
-    const line = make("p", { class: "said wait", text: `Sending ${number + 1} of ${files.length}: ${file.name} …` });
+  for (const [i, file] of files.entries()) {
+    const line = text("p", "said wait", say("hand_in.sending", { number: i + 1, count: files.length, file: file.name }));
     $(".news").append(line);
-    const { receipt, fault } = await send(file);
+    const { receipt, fault, said } = await send(file);
     line.className = receipt ? "said receipt" : "said bad";
-    line.textContent = receipt ?? `Not handed in: ${fault.startsWith(file.name) ? "" : `${file.name}: `}${fault}.`;
+    line.textContent = receipt ?? refusal(file.name, said ? say(said) : fault);
   }
   $(".go").disabled = false;
   $(".sending").reset();
@@ -40,95 +36,90 @@ $(".sending").addEventListener("submit", async (event) => {
   await load();
 });
 
+const refusal = (file, fault) =>
+  say("hand_in.refused", { fault: fault.startsWith(file) ? fault : say("hand_in.fault", { file, fault }) });
+
 async function send(file) {
-  if (file.size > shown.limit) {
-    return { fault: `it has more than ${shown.limit / 1e6} MB: clear its outputs (Edit, Clear Outputs of All Cells), save, hand in again` };
-  }
+  if (file.size > shown.limit) return { fault: say("hand_in.large", { size: shown.limit / 1e6 }) };
   const query = new URLSearchParams({ name: file.name, saved: file.lastModified });
   const headers = { "Content-Type": "application/x-ipynb+json" };
   try {
-    return await ask(`hand-in?${query}`, { method: "POST", body: file, headers });
+    return await call(`hand-in?${query}`, { method: "POST", body: file, headers });
   } catch {
-    return { fault: "the connection broke, or the file was changed meanwhile: choose it again" };
+    return { fault: say("hand_in.broken") };
   }
 }
 
 // What came of it
 
 async function load() {
-  shown = await ask("mine");
-  $(".who").textContent = `You are ${shown.name}${shown.name === shown.id ? "" : ` (${shown.id})`}.`;
+  shown = await call("mine");
+  $(".who").textContent = say(shown.name === shown.id ? "hand_in.who" : "hand_in.who_id", shown);
   $(".open").textContent = shown.open.length
-    ? `Choose one file or several, .ipynb, as you saved them. Open: ${shown.open.map(open).join("; ")}.`
-    : "Nothing is open for handing in yet.";
-  const unfolded = new Set([...element.querySelectorAll("details[open]")].map((each) => each.dataset.key));
+    ? say("hand_in.open", { units: shown.open.map(open).join("; ") })
+    : say("hand_in.nothing_open");
+  const unfolded = new Set($$("details[open]").map((each) => each.dataset.key));
   $(".units").replaceChildren(...shown.units.map(unit));
-  for (const each of element.querySelectorAll("details")) each.open = unfolded.has(each.dataset.key);
+  for (const each of $$("details")) each.open = unfolded.has(each.dataset.key);
 }
 
-const clock = (time) => new Date(time).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
-const open = ({ name, due }) => (due ? `${name}, due ${clock(due)}` : name);
-const points = ({ points, max_points }) => `${points} of ${max_points} points`;
+const clock = (time) => new Date(time).toLocaleString(lab.language, { dateStyle: "medium", timeStyle: "short" });
+const open = ({ name, due }) => (due ? say("hand_in.due", { unit: name, time: clock(due) }) : name);
+const points = ({ points, max_points }) => say("hand_in.points", { points, most: max_points });
 
 function unit(value) {
-  const { name, title, number, notebook, time, late, receipt, earlier } = value;
-  const about = `${notebook}, ${clock(time)}${late ? `: LATE by ${late}` : ""}`;
-  const card = make("article", { class: "unit", "data-unit": name, "data-state": value.state },
-    make("h2", { text: `${name}  ${title}` }), make("p", { class: "small", text: about }), standing(value));
+  const { name, title, notebook, time, late, earlier, state } = value;
+  const about = say(late ? "hand_in.about_late" : "hand_in.about", { notebook, time: clock(time), late });
+  const card = make("article", { className: "unit", dataset: { unit: name, state } },
+    text("h2", "", `${name}  ${title}`), text("p", "small", about), standing(value));
   card.append(...value.parts.map(part));
-  const receipts = make("details", { "data-key": `${name} receipts` },
-    make("summary", { text: earlier.length ? `Receipts (${earlier.length + 1})` : "Receipt" }));
+  const receipts = make("details", { dataset: { key: `${name} receipts` } },
+    text("summary", "", say("hand_in.receipts", { n: earlier.length + 1 })));
   for (const each of [value, ...earlier]) {
-    const id = new URLSearchParams({ id: `${name}/${each.number}` });
-    const came = each.points === null ? each.state : points(each);
-    receipts.append(make("pre", { text: each.receipt }),
-      make("p", { class: "small" }, `${came}. `, make("a", { href: at(`notebook?${id}`), download: "", text: "The file as it was handed in" })));
+    const href = at(`notebook?${new URLSearchParams({ id: `${name}/${each.number}` })}`);
+    const came = each.points === null ? say(`hand_in.state.${each.state}`) : points(each);
+    const file = make("a", { href, download: "", textContent: say("hand_in.file") });
+    receipts.append(text("pre", "", each.receipt), make("p", { className: "small" }, `${came} · `, file));
   }
   card.append(receipts);
   return card;
 }
 
-const turn = (before) => (before ? `In the queue: ${before} before you.` : "It is being graded now.");
+const turn = (before) => (before ? say("hand_in.before", { n: before }) : say("hand_in.now"));
 
 function standing(value) {
-  if (value.state === "waiting") {
-    const id = `${value.name}/${value.number}`;
-    return make("p", { class: "said wait place", "data-place": id, text: turn(value.before) });
-  }
-  if (value.state === "graded") {
-    const share = value.max_points ? Math.min(100, (100 * value.points) / value.max_points) : 0;
-    const bar = make("i");
-    bar.style.width = `${share}%`;
-    const box = make("div", {}, make("p", { class: "points", text: points(value) }), make("div", { class: "meter" }, bar));
-    if (value.reason) box.append(make("p", { class: "small message", text: `Odd about the notebook: ${value.reason}.` }));
-    return box;
-  }
-  const text = {
-    rejected: `It could not be graded: ${value.reason}. Hand in again; your teacher sees it, too.`,
-    error: `The machine could not grade it, which costs you nothing: your teacher sees it. (${value.reason})`,
-  }[value.state] ?? "It is kept, and waits for the queue.";
-  return make("p", { class: "said bad", text });
-}
-
-function part(value) {
-  const box = make("section", { "data-part": value.name },
-    make("h3", { text: `${value.name}: ${value.points} of ${value.max_points}${value.state === "not started" ? " (not started)" : ""}` }));
-  if (value.message) box.append(make("p", { class: "message", text: value.message }));
-  const list = make("ul");
-  for (const { said, passed, points, max_points } of value.checks) {
-    list.append(make("li", {}, make("b", { text: passed ? "✓" : "✗", "aria-label": passed ? "met" : "not met" }), `${said} (${points} of ${max_points})`));
-  }
-  box.append(list);
+  const { state, reason } = value;
+  if (state === "waiting") return text("p", "said wait place", turn(value.before), { place: `${value.name}/${value.number}` });
+  if (state !== "graded") return text("p", "said bad", say(`hand_in.standing.${state}`, { reason }));
+  const bar = make("i");
+  bar.style.width = `${value.max_points ? Math.min(100, (100 * value.points) / value.max_points) : 0}%`;
+  const box = make("div", {}, text("p", "points", points(value)), make("div", { className: "meter" }, bar));
+  if (reason) box.append(text("p", "small message", say("hand_in.odd", { reason })));
   return box;
 }
 
+function part(value) {
+  const points = { part: value.name, points: value.points, most: value.max_points };
+  const title = say(value.state === "not started" ? "hand_in.part_not_started" : "hand_in.part", points);
+  const box = make("section", { dataset: { part: value.name } }, text("h3", "", title));
+  if (value.message) box.append(text("p", "message", told(value.message)));
+  const checks = value.checks.map(({ said, passed, points, max_points }) => make("li", {},
+    make("b", { textContent: passed ? "✓" : "✗", role: "img", ariaLabel: say(passed ? "hand_in.met" : "hand_in.not_met") }),
+    say("hand_in.check", { said: told(said), points, most: max_points })));
+  box.append(make("ul", {}, ...checks));
+  return box;
+}
+
+// A message of the page, or a sentence of the lesson.
+const told = (said) => (typeof said === "object" ? say(said) : said);
+
 // The queue, asked often while something of one's own is in it, and not otherwise
 
-async function watch() {
+async function watchQueue() {
   try {
     if (shown?.units.some((each) => each.state === "waiting") && !document.hidden) {
-      const { places } = await ask("changes");
-      const waiting = [...element.querySelectorAll(".place")];
+      const { places } = await call("changes");
+      const waiting = $$(".place");
       pause = Math.min(pause * 1.2, 6000);
       if (waiting.some((each) => !(each.dataset.place in places))) {
         pause = 1500;
@@ -140,8 +131,8 @@ async function watch() {
   } catch {
     pause = 6000; // the server is away: it comes back with everything that was handed in
   }
-  setTimeout(watch, pause);
+  setTimeout(watchQueue, pause);
 }
 
-load().catch(() => $(".open").replaceChildren("The course does not answer: reload the page in a while."));
-setTimeout(watch, pause);
+load().catch(() => $(".open").replaceChildren(say("hand_in.away")));
+setTimeout(watchQueue, pause);

@@ -12,6 +12,7 @@ which all who are logged in can read, and nobody's work is in what Gradio keeps.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import threading
@@ -32,6 +33,7 @@ from autograder.classroom import formats, views
 from autograder.classroom.accounts import Accounts
 from autograder.classroom.door import Door, account_of
 from autograder.classroom.handing_in import NotHandedIn
+from autograder.classroom.hub import SECRET, Hub, People
 from autograder.classroom.inbox import READING, Inbox, Limits
 from autograder.classroom.queue import Queue
 from autograder.classroom.report import Report, sources_of
@@ -42,8 +44,12 @@ from autograder.oracle.sandbox import caution
 from lab.page import resource  # first: it switches Gradio's analytics off  # isort: skip
 import gradio as gr  # isort: skip
 
+from lab.page.view import drawing
+from lab.page.words import label, say
+
 SECONDS = 600  # for a file on its way
 PRIVATE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+NO_PASSWORD = ".course a[href=password] { display: none; }"  # to change: it is the Hub's
 _HERE = Path(__file__).parent
 
 Answer = Callable[[Request], Awaitable[Response]]
@@ -53,11 +59,12 @@ class Course:
     """A course's hand-ins, queue and accounts, and the page's way to them."""
 
     def __init__(
-        self, settings: Settings, limits: Limits | None = None, require_sandbox: bool = False
-    ):
-        self.settings = settings
-        self.accounts = Accounts.of(settings)
-        if not self.accounts.all():
+        self, settings: Settings, limits: Limits | None = None, require_sandbox: bool = False,
+        hub: Hub | None = None,
+    ):  # fmt: skip
+        self.settings, self.hub = settings, hub
+        self.accounts = People(settings) if hub else Accounts.of(settings)
+        if not hub and not self.accounts.all():
             raise ValueError("there are no accounts yet: run `lab course accounts` first")
         self.inbox = Inbox(settings, limits)
         self.queue = Queue(self.inbox, require_sandbox)
@@ -78,10 +85,12 @@ class Course:
             accounts=self.accounts,
             course=self.routes(),
             title=f"Attention Lab: {self.settings.course_id}",
+            hub=self.hub,
         )
-        return {
-            "css": resource("course.css", _HERE),
-            "app_kwargs": {"middleware": [door]},
+        below = {"root_path": self.hub.prefix.rstrip("/")} if self.hub else {}
+        return below | {
+            "css": resource("course.css", _HERE) + (NO_PASSWORD if self.hub else ""),
+            "middleware": [door],
             "auth_dependency": lambda request: (
                 account_of(request).id if "account" in request.scope else None
             ),
@@ -126,9 +135,9 @@ class Course:
         except (NotHandedIn, ValueError) as error:
             return _fault(400, str(error))
         except (ClientDisconnect, TimeoutError):
-            return _fault(408, "the file did not arrive whole: send it again")
+            return _fault(408, say("hand_in.cut"))
         except OSError:
-            return _fault(507, "the course's disk did not take it: tell your teacher, try again")
+            return _fault(507, say("hand_in.full"))
         if kept.result is None:
             self.queue.add(kept)
         return JSONResponse({"receipt": kept.receipt.text(), "id": kept.id}, headers=PRIVATE)
@@ -195,15 +204,15 @@ class Course:
 
     # The tabs
 
-    def hand_in(self, page: gr.Blocks) -> None:
+    def hand_in(self, page: gr.Blocks, _: object) -> None:
         """Upload, receipts, the queue, feedback."""
-        with gr.Tab("Hand in", elem_id="hand-in-tab"):
-            _drawing("hand_in")
+        with gr.Tab(label("hand_in.tab"), elem_id="hand-in-tab"):
+            drawing("hand_in", {}, _HERE)
 
-    def the_class(self, page: gr.Blocks) -> None:
+    def the_class(self, page: gr.Blocks, _: object) -> None:
         """Shown to teachers. Hiding it keeps nothing: what it shows does not come to others."""
-        with gr.Tab("The class", visible=False, elem_id="class-tab") as tab:
-            _drawing("the_class")
+        with gr.Tab(label("the_class.tab"), visible=False, elem_id="class-tab") as tab:
+            drawing("the_class", {}, _HERE)
         page.load(self._shown_to, None, tab, queue=False, api_visibility="private")
 
     def _shown_to(self, request: gr.Request) -> Any:
@@ -211,13 +220,16 @@ class Course:
 
 
 def serve(
-    host: str, port: int, device: str, checkpoint: Path | None, require_sandbox: bool
-) -> None:
+    host: str, port: int, device: str, checkpoint: Path | None, require_sandbox: bool,
+    by_hub: bool = False,
+) -> None:  # fmt: skip
     """`lab app --course`: the page with the course in it, until it is stopped."""
     from autograder.classroom import settings
     from lab.page import launch
 
-    course = Course(settings.read(), require_sandbox=require_sandbox)
+    hub = Hub.of(os.environ) if by_hub else None
+    os.environ.pop(SECRET, None)  # the processes that grade have no use for it
+    course = Course(settings.read(), require_sandbox=require_sandbox, hub=hub)
     print(f"{course.settings.course_id} is starting …", file=sys.stderr, flush=True)
     sandbox = course.start()
     if weak := caution(sandbox):
@@ -240,18 +252,10 @@ def teachers_only(answer: Answer) -> Answer:
     return asked
 
 
-def _drawing(name: str) -> gr.HTML:
-    """An HTML file and its script; nothing in it comes from anybody's work."""
-    return gr.HTML(
-        "",
-        html_template=resource(f"{name}.html", _HERE),
-        js_on_load=resource(f"{name}.js", _HERE),
-        apply_default_css=False,
-    )
-
-
-def _fault(status: int, sentence: str) -> Response:
-    return JSONResponse({"fault": sentence}, status, headers=PRIVATE)
+def _fault(status: int, said: str | dict[str, Any]) -> Response:
+    """A sentence, or a message of `say`, which the browser puts into its visitor's language."""
+    told = {"fault": said} if isinstance(said, str) else {"fault": said["text"], "said": said}
+    return JSONResponse(told, status, headers=PRIVATE)
 
 
 def _saved(text: str) -> datetime | None:

@@ -23,6 +23,7 @@ from autograder.classroom.teaching import Learner
 from autograder.judge import checks_of
 from autograder.oracle.result import blank
 from lab.course import PARTS, UNITS, Unit
+from lab.page.words import say
 
 Value = dict[str, Any]
 RESULTS = "results"  # as `lab grade --json` writes them, for `lab report` and every `lab export`
@@ -97,7 +98,7 @@ def _part(part: Mapping[str, Any]) -> Value:
     hidden = {name for name, check in known.items() if check.hidden}
     checks = [
         {
-            "said": "A hidden check." if each["name"] in hidden
+            "said": say("hand_in.hidden_check") if each["name"] in hidden
             else known[each["name"]].sentence if each["name"] in known else each["message"],
             "passed": each["passed"],
             "points": each["points"],
@@ -112,7 +113,7 @@ def _part(part: Mapping[str, Any]) -> Value:
         "points": part["points"],
         "max_points": part["max_points"],
         "state": part["state"],
-        "message": "One of the hidden checks is not met." if masked else part["message"],
+        "message": say("hand_in.hidden") if masked else part["message"],
         "checks": checks if part["state"] != "not started" else [],
     }
 

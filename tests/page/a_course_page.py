@@ -74,7 +74,7 @@ def visitor(course, **options):
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"the page"})
 
-    door = Door(behind, course.accounts, course.routes())
+    door = Door(behind, course.accounts, course.routes(), hub=course.hub)
     return TestClient(door, follow_redirects=False, **options)
 
 

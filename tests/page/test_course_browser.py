@@ -27,9 +27,9 @@ def visit(browser, address):
     """A visitor who has logged in; the page stays free of errors and of requests to elsewhere."""
     contexts, faults = [], []
 
-    def come(name, scheme="light", width=1280, height=1000):
+    def come(name, scheme="light", width=1280, height=1000, locale="en"):
         context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme
+            viewport={"width": width, "height": height}, color_scheme=scheme, locale=locale
         )
         contexts.append(context)
         page = context.new_page()
@@ -46,8 +46,9 @@ def visit(browser, address):
         page.goto(address)
         page.fill("#name", name)
         page.fill("#password", c.PASSWORD)
-        page.get_by_role("button", name="Log in").click()
-        page.get_by_role("tab", name="Hand in").click()
+        page.locator("button").click()
+        page.wait_for_selector("[data-state=done]")
+        open_tab(page, "Hand in" if locale == "en" else "提交作业")
         page.wait_for_function("document.querySelector('.who')?.textContent")
         return page
 
@@ -56,6 +57,15 @@ def visit(browser, address):
         context.close()
     refused = re.compile("status of 40[034]")  # what a browser says of answers that we asked for
     assert [fault for fault in faults if not refused.search(fault)] == []
+
+
+def open_tab(page, name):
+    """On a phone the last tabs are behind three points."""
+    tab = page.get_by_role("tab", name=name)
+    if not tab.count():
+        page.get_by_role("button", name="More tabs").click()
+        tab = page.locator(".overflow-dropdown button", has_text=name)
+    tab.click()
 
 
 def send(page, tmp_path, **files):
@@ -163,6 +173,26 @@ def test_the_teacher_sees_the_class(visit, tmp_path, project):
     with page.expect_download() as found:
         page.get_by_role("button", name="Download").click()
     assert found.value.suggested_filename == "grades.csv"
+
+
+def test_it_speaks_chinese(visit, tmp_path, project):
+    """The login, handing in, and the class; what the switch chose goes along to the next login."""
+    page = visit(c.TEACHER, locale="zh-HK")
+    said = page.locator("section.course").first.inner_text()
+    assert all(word in said for word in ("你是 turing", "修改密码", "提交你的 notebook", "截止"))
+    page.set_input_files("#notebooks", {"name": "x.ipynb", "mimeType": "", "buffer": b"GIF89a"})
+    page.locator(".course button.go").click()
+    page.wait_for_selector(".news .bad")
+    assert page.locator(".news").inner_text().startswith("没有提交成功：x.ipynb")
+    open_tab(page, "全班")
+    page.wait_for_selector("[data-loaded]", state="attached")
+    assert "2 名学生" in page.locator(".sum").inner_text()
+    page.get_by_role("button", name="English").click()
+    page.wait_for_selector("html[lang=en] [data-state=done]")
+    open_tab(page, "Hand in")
+    page.get_by_role("button", name="Log out").click()
+    page.wait_for_selector("#password")
+    assert page.locator("html").get_attribute("lang") == "en"
 
 
 def test_logging_out_leaves_the_login(visit, address):
