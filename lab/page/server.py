@@ -1,7 +1,9 @@
 """Builds the page and serves it: nothing is fetched from outside, nothing is kept."""
 
+import ctypes
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,16 @@ from lab.page import resource  # first: it switches Gradio's analytics off
 import gradio as gr  # isort: skip
 from gradio import themes  # isort: skip
 import torch
+from starlette.middleware import Middleware
 
 from lab.model import Checkpoint, CheckpointError, pick_device, shipped
-from lab.page import translate
+from lab.page import compare, heads, inside, masks, translate, words
+from lab.page.first import First
+from lab.page.gate import Gate
+from lab.page.headers import Headers, framing
 
-TITLE = "Attention Lab"
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # <malloc.h>
+ICON = '<link rel="icon" href="favicon.ico">'  # below the page's own path
 FONTS = [
     # The bundled semi-bold is a fragment of the font; regular and bold are whole.
     themes.LocalFont("Source Sans Pro", weights=(400, 700)),
@@ -28,17 +35,23 @@ THEME = themes.Default(font=FONTS).set(
     button_primary_background_fill_hover="#9a3412",
     button_primary_background_fill_hover_dark="#9a3412",
 )
+# Each has `build(checkpoints)`, and a drawing of its name.
+TABS = {
+    "translate": translate, "inside": inside, "masks": masks, "heads": heads, "compare": compare,
+}  # fmt: skip
 
 
 OPTIONS: dict[str, Any] = dict(
     theme=THEME,
-    css=resource("attention.css"),
+    css="".join(resource(f"{name}.css") for name in ("common", *TABS)),
+    i18n=words.LABELS,
     share=False,
     run_history=False,  # it would keep every sentence in the browser, and slows each event
-    footer_links=["settings"],
+    footer_links=[],
     enable_monitoring=False,
     max_file_size="1mb",
     allowed_paths=[],
+    state_session_capacity=64,  # visitors whose last answers Gradio keeps: half a megabyte each
     show_error=False,
 )
 
@@ -60,22 +73,39 @@ def load(device: torch.device, checkpoint: Path | None = None) -> dict[str, Chec
     return found
 
 
-Tab = Callable[[gr.Blocks], None]  # puts a gr.Tab and its events into the page
+Tab = Callable[[gr.Blocks, Mapping[str, Checkpoint]], None]  # puts a gr.Tab and its events into it
 
 
-def build(checkpoints: dict[str, Checkpoint], tabs: Sequence[Tab] = ()) -> gr.Blocks:
-    """The page; where there are other tabs, translating is the first one."""
-    with gr.Blocks(title=TITLE) as page:
-        gr.Markdown("# See a Transformer translate")
-        if not tabs:
-            translate.build(checkpoints)
-        else:
-            with gr.Tabs():
-                with gr.Tab("Translate"):
-                    translate.build(checkpoints)
-                for tab in tabs:
-                    tab(page)
+def build(
+    checkpoints: Mapping[str, Checkpoint], tabs: Sequence[Tab] = (), folder: Path | None = None
+) -> gr.Blocks:
+    """The page: the lab's own tabs, then the others. `folder` is where the first checkpoint is
+    from, where it is not a shipped one: with its run's snapshots, if it has some."""
+    with gr.Blocks(title="Attention Lab") as page:
+        gr.HTML(
+            html_template=resource("title.html"),
+            js_on_load=resource("common.js") + resource("title.js"),
+            apply_default_css=False,
+        )
+        with gr.Tabs():
+            for name, tab in TABS.items():
+                with gr.Tab(words.label(f"{name}.tab"), id=name):
+                    more = (folder,) if tab in (heads, compare) else ()
+                    tab.build(checkpoints, *more)
+            for tab in tabs:
+                tab(page, checkpoints)
     return page.queue(max_size=256)  # "queue is full" beats a wait of ten minutes
+
+
+def give_memory_back() -> None:
+    """Have glibc return what tensors leave free; by itself it keeps a heap for every thread. With
+    MKL's own buffers off as well (lab.page), a thousand translations cost 5 % more than a hundred;
+    without the two it was 80 %."""
+    with suppress(OSError, AttributeError, TypeError):  # another libc, another system
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_ARENA_MAX, 1)
+        mallopt(M_MMAP_THRESHOLD, 1 << 16)
+        mallopt(M_TRIM_THRESHOLD, 1 << 17)
 
 
 def launch(
@@ -85,16 +115,26 @@ def launch(
     checkpoint: Path | None = None,
     tabs: Sequence[Tab] = (),
     css: str = "",
+    middleware: Sequence[Middleware] = (),
     **options: Any,
 ) -> None:
-    """Serve until stopped; `tabs`, their style and Gradio's `options` are whoever's who calls."""
+    """Serve until stopped; `tabs`, their style, `middleware` and Gradio's `options` are whoever's
+    who calls."""
     torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))  # one core stays free for the page
-    page = build(load(pick_device(device), checkpoint), tabs)
+    give_memory_back()
+    page = build(load(pick_device(device), checkpoint), tabs, checkpoint)
     options = OPTIONS | options | {"css": OPTIONS["css"] + css}
+    layers = [
+        Middleware(Headers, frames=framing()),  # type: ignore[arg-type]
+        *middleware,
+        Middleware(Gate, page=page),  # type: ignore[arg-type]
+        Middleware(First, text=ICON + words.head()),  # type: ignore[arg-type]
+    ]
     try:
         page.launch(
-            server_name=host, server_port=port, quiet=True, prevent_thread_lock=True, **options
-        )
+            server_name=host, server_port=port, quiet=True, prevent_thread_lock=True,
+            app_kwargs={"middleware": layers}, **options,
+        )  # fmt: skip
     except OSError as error:  # gradio's words name its own function's arguments
         raise OSError(f"no page at {host}:{port}: give another --port or --host") from error
     print(f"The page is at {page.local_url}  (Ctrl-C stops it)", flush=True)
