@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -70,6 +70,14 @@ def train(
     ] = None,
     dropout: Annotated[float, typer.Option(min=0, max=0.9, help="After each sublayer.")] = 0.1,
     smoothing: Annotated[float, typer.Option(min=0, max=0.9, help="Of the labels.")] = 0.1,
+    consistency: Annotated[
+        float,
+        typer.Option(min=0, help="R-Drop: how much two dropouts of a sentence shall agree."),
+    ] = 0.0,
+    precision: Annotated[
+        Literal["float32", "bfloat16"],
+        typer.Option(help="Of matrix products on the CPU; a GPU takes bfloat16."),
+    ] = "float32",
     averaging: Annotated[
         float | None, typer.Option(min=0, max=1, help="Decay of the mean weights." + OF_PRESET)
     ] = None,
@@ -126,7 +134,9 @@ def train(
     sizes = {name: chosen.pop(name) for name in ("d_model", "n_layers", "d_ff", "max_len")}
     sizes |= dict(n_heads=n_heads, dropout=dropout)
     pieces = chosen.pop("vocab_size")
-    recipe = training.Recipe(**chosen, smoothing=smoothing, seed=seed)
+    recipe = training.Recipe(
+        **chosen, smoothing=smoothing, consistency=consistency, precision=precision, seed=seed
+    )
     on = pick_device(device)
     with training.world(on) as world:
         if on.type == "cuda" and world.size > 1:

@@ -12,13 +12,15 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -28,12 +30,16 @@ from lab import parts, snapshots
 from lab.data import TRAIN, VALID, Batch, Corpus, Pair, batches
 from lab.decoding import inference
 from lab.files import replacing
+from lab.fused import FusedLoss
 from lab.model import WEIGHTS, Checkpoint, Config, build, initialise
 from lab.scores import Scores, score
 from lab.tokens import BOS_ID, PAD_ID, Tokenizer, pad
 from lab.translation import MAX_LEN, Search, translate
 
 RESUME = "resume.safetensors"  # in a run's folder: all that it takes to go on
+
+
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,8 @@ class Recipe:
     learning_rate: float = 1.5e-3  # at the peak; post-norm does not bear much more
     warmup: int = 1_200  # steps up to the peak; from there in a straight line to zero
     smoothing: float = 0.1
+    consistency: float = 0.0  # R-Drop's α: two dropouts of a sentence shall say the same
+    precision: Precision = "float32"  # of matrix products on the CPU; a GPU takes bfloat16
     max_norm: float = 1.0
     averaging: float = 0.998  # share of the old mean that each step keeps in the averaged weights
     validate_every: int = 500  # steps
@@ -158,15 +166,16 @@ def train(
     if run.step == 0 and kept:
         run.keep(corpus[VALID])
     encoded = _encode(checkpoint, corpus[TRAIN])
-    shared: nn.Module = DistributedDataParallel(model) if world.size > 1 else model
+    loss = _loss(checkpoint, recipe, device)
+    shared: nn.Module = DistributedDataParallel(loss) if world.size > 1 else loss
 
     seen, since = 0, time.monotonic()
     for batch in _endless(encoded, recipe, run, world):
         seen += int((batch.target != PAD_ID).sum()) * world.size
-        loss = _update(shared, batch, run, device, world)
-        if not math.isfinite(loss):
+        found = _update(shared, batch, run, device, world)
+        if not math.isfinite(found):
             raise run.diverged("the loss or its gradient")
-        run.losses.append(loss)
+        run.losses.append(found)
         validation = None
         due = run.step % recipe.validate_every == 0 or run.step == recipe.steps
         if due and world.is_first:
@@ -178,9 +187,9 @@ def train(
                 run.save()
             speed = seen / (time.monotonic() - since)
             seen, since = 0, time.monotonic()
-            report(Progress(run.step, loss, speed, validation))
+            report(Progress(run.step, found, speed, validation))
         elif run.step % 10 == 0:
-            report(Progress(run.step, loss, seen / (time.monotonic() - since)))
+            report(Progress(run.step, found, seen / (time.monotonic() - since)))
     return Checkpoint.load(folder, device) if world.is_first else checkpoint
 
 
@@ -319,7 +328,7 @@ class Run:
         return tensors
 
 
-def _update(model: nn.Module, batch: Batch, run: Run, device: torch.device, world: World) -> float:
+def _update(loss: nn.Module, batch: Batch, run: Run, device: torch.device, world: World) -> float:
     """One step, unless loss or gradient is not finite; the loss per token over all processes."""
     run.step += 1
     recipe = run.recipe
@@ -328,19 +337,16 @@ def _update(model: nn.Module, batch: Batch, run: Run, device: torch.device, worl
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(run.step, recipe)
 
-    model.train()
+    loss.train()
     source, target = batch.source.to(device), batch.target.to(device)
     decoder_input, expected = parts.shift_target(target)
-    tokens = world.sum((expected != PAD_ID).sum())
-    with _half_precision(device):
-        logits = model(source, decoder_input)
-    # A process's mean, weighted by its share of the tokens: all together give the batch's mean.
-    mine = (expected != PAD_ID).sum() / tokens
-    loss = mine * parts.label_smoothing_loss(logits.float(), expected, recipe.smoothing, PAD_ID)
+    tokens = world.sum((expected != PAD_ID).sum()) * (2 if recipe.consistency else 1)
+    # A process's sum by the tokens of all: all processes together give the batch's mean.
+    mine = loss(source, decoder_input, expected) / tokens
 
     run.optimizer.zero_grad()
-    (loss * world.size).backward()  # the processes' gradients are averaged, and we want their sum
-    total = world.sum(loss.detach()).item()
+    (mine * world.size).backward()  # the processes' gradients are averaged, and we want their sum
+    total = world.sum(mine.detach()).item()
     norm = nn.utils.clip_grad_norm_(run.model.parameters(), recipe.max_norm)
     if not (math.isfinite(total) and norm.isfinite()):
         return math.nan
@@ -352,10 +358,56 @@ def _update(model: nn.Module, batch: Batch, run: Run, device: torch.device, worl
     return total
 
 
-def _half_precision(device: torch.device) -> AbstractContextManager[Any]:
-    if device.type == "cuda":
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return nullcontext()
+def _loss(checkpoint: Checkpoint, recipe: Recipe, device: torch.device) -> nn.Module:
+    """The fused one, unless somebody's own part is to be trained."""
+    kind = FusedLoss if parts.are_stock(checkpoint.model) else PartsLoss
+    half = device.type == "cuda" or recipe.precision == "bfloat16"
+    return kind(
+        checkpoint.model,
+        checkpoint.config,
+        recipe.smoothing,
+        recipe.consistency,
+        torch.bfloat16 if half else torch.float32,
+    )
+
+
+class PartsLoss(nn.Module):
+    """What FusedLoss computes, by the parts in force."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: Config,
+        smoothing: float = 0.0,
+        consistency: float = 0.0,
+        precision: torch.dtype = torch.float32,
+    ):
+        super().__init__()
+        self.model, self.pad_id, self.precision = model, config.pad_id, precision
+        self.smoothing, self.consistency = smoothing, consistency
+
+    def forward(
+        self,
+        src: Int[Tensor, "B S"],
+        decoder_input: Int[Tensor, "B T"],
+        expected: Int[Tensor, "B T"],
+    ) -> Float[Tensor, ""]:
+        if self.consistency:
+            src, decoder_input, expected = (
+                torch.cat([ids, ids]) for ids in (src, decoder_input, expected)
+            )
+        half = self.precision != torch.float32
+        with torch.autocast(src.device.type, self.precision) if half else nullcontext():
+            logits = self.model(src, decoder_input).float()
+        real = expected != self.pad_id
+        loss = parts.label_smoothing_loss(logits, expected, self.smoothing, self.pad_id)
+        loss = loss * real.sum()
+        if self.consistency:
+            one, other = logits[real].log_softmax(-1).chunk(2)
+            for p, q in ((one, other), (other, one)):
+                divergence = F.kl_div(q, p, reduction="sum", log_target=True)
+                loss = loss + self.consistency / 2 * divergence
+        return loss
 
 
 def _encode(checkpoint: Checkpoint, pairs: Sequence[Pair]) -> list[tuple[list[int], list[int]]]:
