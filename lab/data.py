@@ -21,6 +21,7 @@ from typing import NamedTuple
 import torch
 
 MAX_LINE = 10_000  # bytes; a sentence is far shorter, a longer line is another kind of file
+MOST = 1_000  # sentences held out in a split that we make: enough for a score
 TRAIN, VALID = "train", "val"
 
 
@@ -59,7 +60,7 @@ def load(data: str | Path, source: str = "en", target: str = "de", seed: int = 0
     if path.is_dir():
         return read_folder(path, source, target)
     if path.is_file():
-        return split(read_tsv(path))
+        return split(read_tsv(path), {VALID: 0.03, "test": 0.04})
     raise DataError(f"{path} is neither a folder, nor a file, nor 'toy'")
 
 
@@ -84,10 +85,11 @@ def read_folder(folder: Path, source: str, target: str) -> Corpus:
     if TRAIN not in names:
         raise DataError(f"{folder} has no {TRAIN}.{source} and {TRAIN}.{target} (plain or .gz)")
     splits = {name: read_moses(sides[source][name], sides[target][name]) for name in names}
+    dropped = 0
     if VALID not in splits:
         parted = split(splits[TRAIN], shares={VALID: 0.03})
-        splits |= parted.splits
-    return without_leaks(splits)
+        splits, dropped = splits | parted.splits, parted.dropped
+    return without_leaks(splits, dropped)
 
 
 def read_moses(source: Path, target: Path) -> list[Pair]:
@@ -136,26 +138,32 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def split(pairs: Sequence[Pair], shares: dict[str, float] | None = None) -> Corpus:
-    """Train, val and test by a hash of the source sentence: the same on every machine."""
-    shares = shares or {VALID: 0.03, "test": 0.035}
-    splits: dict[str, list[Pair]] = {TRAIN: [], **{name: [] for name in shares}}
+    """Train, val and test by a hash of the source sentence: the same on every machine.
+
+    A held-out split is at most MOST sentences. Training pairs whose target is held out as well, as
+    the translation of another sentence, are dropped: the answer would be known.
+    """
+    places = sorted({_place(pair.source) for pair in pairs})
+    ends, start = {}, 0.0
+    for name, share in (shares or {VALID: 0.03, "test": 0.035}).items():
+        inside = [place for place in places if start <= place < start + share]
+        start = ends[name] = inside[MOST] if len(inside) > MOST else start + share
+    splits: dict[str, list[Pair]] = {TRAIN: [], **{name: [] for name in ends}}
     for pair in pairs:
-        place, chosen = _place(pair.source), TRAIN
-        for name, share in shares.items():
-            if 0 <= place < share:
-                chosen = name
-            place -= share
-        splits[chosen].append(pair)
-    return Corpus(splits)
+        place = _place(pair.source)
+        splits[next((name for name, end in ends.items() if place < end), TRAIN)].append(pair)
+    answers = {_key(pair.target) for name in ends for pair in splits[name]}
+    kept = [pair for pair in splits[TRAIN] if _key(pair.target) not in answers]
+    return Corpus({**splits, TRAIN: kept}, dropped=len(splits[TRAIN]) - len(kept))
 
 
-def without_leaks(splits: dict[str, list[Pair]]) -> Corpus:
+def without_leaks(splits: dict[str, list[Pair]], dropped: int = 0) -> Corpus:
     """Drop training pairs whose source sentence also stands in another split."""
     held_out = {
         _key(pair.source) for name, pairs in splits.items() if name != TRAIN for pair in pairs
     }
     kept = [pair for pair in splits[TRAIN] if _key(pair.source) not in held_out]
-    return Corpus({**splits, TRAIN: kept}, dropped=len(splits[TRAIN]) - len(kept))
+    return Corpus({**splits, TRAIN: kept}, dropped=dropped + len(splits[TRAIN]) - len(kept))
 
 
 def _key(sentence: str) -> str:

@@ -198,7 +198,7 @@ VARIANTS = ["A dog, a cat!", "a DOG a cat", "A dog -- a cat...", "Ａ dog, a cat
 def test_variants_of_a_sentence_stay_on_one_side(share):
     """Sentences that differ only in case, points or spaces never stand in train and held out."""
     pairs = [
-        Pair(f"{variant} {n}", f"{variant} {i}")
+        Pair(f"{variant} {n}", f"{variant} {n} {i}")
         for n in range(200)
         for i, variant in enumerate(VARIANTS)
     ]
@@ -209,6 +209,31 @@ def test_variants_of_a_sentence_stay_on_one_side(share):
     assert Counter(chain.from_iterable(corpus.splits.values())) == Counter(pairs)
     assert sum(map(len, numbers)) == 200, "a sentence stands in two splits"
     assert all(numbers[1:])
+
+
+def test_a_held_out_translation_is_not_trained_on():
+    """A training pair is dropped when its target, in whatever case, is that of a held-out one."""
+    pairs = [Pair(f"sentence {n}", f"Satz {n}") for n in range(300)]
+    held_out = data.split(pairs)["test"][0]
+    again = Pair("another that means the same", held_out.target.upper() + "!")
+    assert again in data.split([again])["train"], "by itself it is one to train on"
+
+    corpus = data.split([*pairs, again])
+
+    assert corpus.dropped == 1 and held_out in corpus["test"]
+    assert all(again not in split for split in corpus.splits.values())
+
+
+def test_a_large_corpus_holds_out_no_more_than_a_thousand(monkeypatch):
+    """A split stops at MOST sentences, with all their translations; the rest is trained on."""
+    monkeypatch.setattr(data, "MOST", 10)
+    pairs = [Pair(f"sentence {n}", f"Satz {n} {i}") for n in range(300) for i in range(2)]
+
+    corpus = data.split(pairs, {"val": 0.2, "test": 0.03})
+
+    sizes = {name: len(split) for name, split in corpus.splits.items()}
+    assert sizes["val"] == 20 and 0 < sizes["test"] < 40 and sum(sizes.values()) == 600
+    assert not corpus.dropped
 
 
 def test_splits_do_not_hang_on_the_order():
