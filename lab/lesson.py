@@ -7,6 +7,7 @@ with see("softmax"):
 import base64
 import functools
 import io
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -61,6 +62,16 @@ def show(figure: Figure) -> None:
 
 def _title(axes: Any) -> str:
     return axes.get_title() or axes.get_ylabel()
+
+
+def timed(run: Callable[..., object], *arguments: Any, rounds: int = 5) -> float:
+    """Seconds of a call: the best of some rounds, the others were disturbed."""
+    found = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        run(*arguments)
+        found.append(time.perf_counter() - start)
+    return min(found)
 
 
 def translate_with(

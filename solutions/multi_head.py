@@ -22,11 +22,12 @@ the last projection.
 
 # %% given
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lab import parts
-from lab.lesson import SENTENCES, rebuilt, see, show, translate_with
+from lab.lesson import SENTENCES, rebuilt, see, show, timed, translate_with
 from lab.parts import causal_mask, scaled_dot_product_attention
 from lab.plotting import heat_map, heat_maps, lines
 from lab.recording import record
@@ -423,6 +424,47 @@ if __name__ == "__main__":
     last = recorded["cross"][-1, 0]  # [H, T, S]
     for pair in ((0, 1), (2, 3)):
         show(heat_maps({f"head {h}": last[h] for h in pair}, rows, columns))
+
+# %% [markdown]
+r"""
+## What length costs
+
+Every token asks every token: $H$ matrices of $T \times T$ scores. Width costs what any layer's
+width costs; length costs its square. At 16 tokens nobody notices. At 4,096 one layer of four heads
+makes 67 million scores, 268 MB, and keeps them for the gradient.
+
+A formula need not be computed as it is written. *Fused* attention (FlashAttention, Dao et al. 2022)
+takes a few keys at a time, keeps a running maximum and sum for the softmax, and throws each score
+away as soon as it is used. Same result, as many products, but the matrix of scores never exists.
+
+**See it.** Seconds of one call, both axes doubled from mark to mark: a power is a straight line,
+and its slope is the exponent. The formula as you wrote it, torch's fused function, and a line that
+takes four times as long for twice the tokens. From which length on is the formula parallel to it?
+Is the fused one less steep, or only lower?
+"""
+
+# %% see=""
+if __name__ == "__main__":
+
+    def written_out(query, key, value):
+        return (query @ key.transpose(-2, -1) / 8).softmax(-1) @ value
+
+    lengths = [64, 128, 256, 512, 1024]
+    heads = [torch.randn(3, 1, 4, length, 64) for length in lengths]  # width 64: its root is 8
+    plain = [timed(written_out, *each) for each in heads]
+    curves = {
+        "written out": plain,
+        "fused": [timed(F.scaled_dot_product_attention, *each) for each in heads],
+        "slope 2": [plain[-1] * (length / lengths[-1]) ** 2 for length in lengths],
+    }
+    show(lines(curves, lengths, xlabel="tokens", ylabel="seconds", logx=True, logy=True))
+
+# %% [markdown]
+"""
+Both do $T^2$ products, so both climb with slope 2 in the end: fused attention is not less work. It
+is lower, several times at a thousand tokens, because what it needs stays in the processor's cache.
+And its memory grows with $T$, not $T^2$: that is what made long contexts affordable.
+"""
 
 # %% quiz
 
