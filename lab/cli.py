@@ -74,6 +74,10 @@ def train(
         float,
         typer.Option(min=0, help="R-Drop: how much two dropouts of a sentence shall agree."),
     ] = 0.0,
+    piece_dropout: Annotated[
+        float,
+        typer.Option(min=0, max=0.9, help="BPE-dropout: merges left out, others each epoch."),
+    ] = 0.0,
     precision: Annotated[
         Literal["float32", "bfloat16"],
         typer.Option(help="Of matrix products on the CPU; a GPU takes bfloat16."),
@@ -135,7 +139,12 @@ def train(
     sizes |= dict(n_heads=n_heads, dropout=dropout)
     pieces = chosen.pop("vocab_size")
     recipe = training.Recipe(
-        **chosen, smoothing=smoothing, consistency=consistency, precision=precision, seed=seed
+        **chosen,
+        smoothing=smoothing,
+        consistency=consistency,
+        piece_dropout=piece_dropout,
+        precision=precision,
+        seed=seed,
     )
     on = pick_device(device)
     with training.world(on) as world:

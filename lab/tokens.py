@@ -4,9 +4,11 @@ A character the training text never showed is written as its bytes, so nothing i
 """
 
 import json
+import random
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain, pairwise
 from pathlib import Path
 
 import torch
@@ -91,6 +93,56 @@ class Tokenizer:
             return cls(Engine.from_file(str(path)))
         except Exception as error:  # tokenizers raises bare Exception
             raise ValueError(f"{path} is no tokenizer: {error}") from error
+
+
+class PieceDropout:
+    """Text to ids with some merges left out: BPE-dropout (Provilkov et al. 2020), which shows a
+    model the same words in other pieces.
+
+    Each word is cut in a few ways once; each place where it stands draws one of them.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, rate: float, seed: int = 0, ways: int = 16):
+        model = json.loads(tokenizer.to_json())["model"]
+        self._id: dict[str, int] = model["vocab"]
+        self._rank = {tuple(pair): rank for rank, pair in enumerate(model["merges"])}
+        self._split = _words()
+        self._rate, self._seed, self._ways = rate, seed, ways
+        self._cuts: dict[str, list[list[int]]] = {}
+
+    def encode_all(self, texts: Sequence[str], draw: str = "") -> list[list[int]]:
+        """Like Tokenizer.encode_all; the same `draw` gives the same pieces."""
+        rng = random.Random(f"{self._seed} {draw}")
+        return [
+            [*chain(*(rng.choice(self._ways_of(word)) for word in self._words_of(text))), EOS_ID]
+            for text in texts
+        ]
+
+    def _words_of(self, text: str) -> list[str]:
+        return [word for word, _ in self._split.pre_tokenize_str(_normalise(text))]
+
+    def _ways_of(self, word: str) -> list[list[int]]:
+        if word not in self._cuts:
+            rng = random.Random(f"{self._seed} {word}")
+            self._cuts[word] = [self._cut(word, rng) for _ in range(self._ways)]
+        return self._cuts[word]
+
+    def _cut(self, word: str, rng: random.Random) -> list[int]:
+        """Merge by rank, as byte pair encoding does; at each step some merges are not to be had."""
+        pieces = list(word)
+        while ranks := {
+            i: self._rank[pair]
+            for i, pair in enumerate(pairwise(pieces))
+            if pair in self._rank and rng.random() >= self._rate
+        }:
+            i = min(ranks, key=ranks.__getitem__)
+            pieces[i : i + 2] = ["".join(pieces[i : i + 2])]
+        return [i for piece in pieces for i in self._ids_of(piece)]
+
+    def _ids_of(self, piece: str) -> list[int]:
+        if piece in self._id:
+            return [self._id[piece]]
+        return [self._id[BYTES[byte]] for byte in piece.encode()]
 
 
 def pad(rows: Sequence[Sequence[int]]) -> Int[Tensor, "B S"]:

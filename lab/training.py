@@ -33,7 +33,7 @@ from lab.files import replacing
 from lab.fused import FusedLoss
 from lab.model import WEIGHTS, Checkpoint, Config, build, initialise
 from lab.scores import Scores, score
-from lab.tokens import BOS_ID, PAD_ID, Tokenizer, pad
+from lab.tokens import BOS_ID, PAD_ID, PieceDropout, Tokenizer, pad
 from lab.translation import MAX_LEN, Search, translate
 
 RESUME = "resume.safetensors"  # in a run's folder: all that it takes to go on
@@ -52,6 +52,7 @@ class Recipe:
     warmup: int = 1_200  # steps up to the peak; from there in a straight line to zero
     smoothing: float = 0.1
     consistency: float = 0.0  # R-Drop's α: two dropouts of a sentence shall say the same
+    piece_dropout: float = 0.0  # share of BPE merges left out, other ones in every epoch
     precision: Precision = "float32"  # of matrix products on the CPU; a GPU takes bfloat16
     max_norm: float = 1.0
     averaging: float = 0.998  # share of the old mean that each step keeps in the averaged weights
@@ -165,7 +166,7 @@ def train(
     kept = snapshots.moments(recipe.steps, n_snapshots) if world.is_first else []
     if run.step == 0 and kept:
         run.keep(corpus[VALID])
-    encoded = _encode(checkpoint, corpus[TRAIN])
+    encoded = _epochs(checkpoint, corpus[TRAIN], recipe)
     loss = _loss(checkpoint, recipe, device)
     shared: nn.Module = DistributedDataParallel(loss) if world.size > 1 else loss
 
@@ -410,10 +411,39 @@ class PartsLoss(nn.Module):
         return loss
 
 
-def _encode(checkpoint: Checkpoint, pairs: Sequence[Pair]) -> list[tuple[list[int], list[int]]]:
-    """Ids of both sides, the target with <s> before it. Sentences beyond max_len are left out."""
-    sources = checkpoint.tokenizer.encode_all([pair.source for pair in pairs])
-    targets = checkpoint.tokenizer.encode_all([pair.target for pair in pairs])
+Encoded = list[tuple[list[int], list[int]]]  # source and target, the target with <s> before it
+
+
+def _epochs(
+    checkpoint: Checkpoint, pairs: Sequence[Pair], recipe: Recipe
+) -> Callable[[int], Encoded]:
+    """The training pairs of an epoch as ids."""
+    if not recipe.piece_dropout:
+        always = _encode(checkpoint, pairs)
+        return lambda epoch: always
+    pieces = PieceDropout(checkpoint.tokenizer, recipe.piece_dropout, recipe.seed)
+
+    def drawn(epoch: int) -> Encoded:
+        return _fitting(
+            checkpoint,
+            pieces.encode_all([pair.source for pair in pairs], f"source {epoch}"),
+            pieces.encode_all([pair.target for pair in pairs], f"target {epoch}"),
+        )
+
+    return drawn
+
+
+def _encode(checkpoint: Checkpoint, pairs: Sequence[Pair]) -> Encoded:
+    encode_all = checkpoint.tokenizer.encode_all
+    return _fitting(
+        checkpoint,
+        encode_all([pair.source for pair in pairs]),
+        encode_all([pair.target for pair in pairs]),
+    )
+
+
+def _fitting(checkpoint: Checkpoint, sources: list[list[int]], targets: list[list[int]]) -> Encoded:
+    """Sentences beyond max_len are left out."""
     encoded = [(s, [BOS_ID, *t]) for s, t in zip(sources, targets, strict=True)]
     kept = [pair for pair in encoded if max(map(len, pair)) <= checkpoint.config.max_len]
     if not kept:
@@ -422,11 +452,12 @@ def _encode(checkpoint: Checkpoint, pairs: Sequence[Pair]) -> list[tuple[list[in
 
 
 def _endless(
-    encoded: Sequence[tuple[list[int], list[int]]], recipe: Recipe, run: Run, world: World
+    epochs: Callable[[int], Encoded], recipe: Recipe, run: Run, world: World
 ) -> Iterator[Batch]:
     """Batches from where the run stands up to its last step; each process takes its rows."""
-    lengths = [(len(source), len(target)) for source, target in encoded]
     while run.step < recipe.steps:
+        encoded = epochs(run.epoch)
+        lengths = [(len(source), len(target)) for source, target in encoded]
         order = batches(lengths, recipe.batch_tokens, random.Random(f"{recipe.seed} {run.epoch}"))
         for rows in order[run.in_epoch :]:
             if run.step == recipe.steps:

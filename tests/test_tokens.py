@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lab import data
-from lab.tokens import BOS, BOS_ID, EOS, EOS_ID, PAD, PAD_ID, Tokenizer, pad
+from lab.tokens import BOS, BOS_ID, EOS, EOS_ID, PAD, PAD_ID, PieceDropout, Tokenizer, pad
 
 TEXTS = [text for pair in data.toy_corpus(300)["train"] for text in pair[:2]]
 TOKENIZER = Tokenizer.train(TEXTS, 400)
@@ -164,3 +164,41 @@ def test_pad_fills_up_with_pad():
     padded = pad([[5, 2], [7, 8, 2], [2]])
 
     torch.testing.assert_close(padded, torch.tensor([[5, 2, 0], [7, 8, 2], [2, 0, 0]]))
+
+
+# BPE-dropout
+
+ODD = ["", "Der Bär", "我喜欢你。", "👩‍👩‍👧 🇩🇪", "e\u0301 x", "a<s>b", "The old man's 37 dogs!"]
+
+
+def test_with_every_merge_the_pieces_are_the_tokenizers():
+    """At rate 0 it cuts as byte pair encoding does, the odd texts too."""
+    texts = TEXTS[:80] + ODD
+
+    assert PieceDropout(TOKENIZER, 0.0).encode_all(texts) == TOKENIZER.encode_all(texts)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.99])
+def test_whatever_is_left_out_the_text_stays(rate):
+    """Other pieces, the same text; the more is left out, the more pieces."""
+    texts = TEXTS[:80] + ODD
+
+    found = PieceDropout(TOKENIZER, rate).encode_all(texts)
+
+    assert [TOKENIZER.decode(ids) for ids in found] == [plain(text) for text in texts]
+    whole, fewer, cut = (
+        sum(map(len, PieceDropout(TOKENIZER, r).encode_all(texts))) for r in (0, rate / 2, rate)
+    )
+    assert whole < fewer < cut
+
+
+def test_each_draw_is_another_and_each_comes_again():
+    """Two draws differ, the same draw and seed give the same, from whatever text one begins."""
+    pieces, texts = PieceDropout(TOKENIZER, 0.3, seed=1), TEXTS[:40]
+    first, second = pieces.encode_all(texts, "1"), pieces.encode_all(texts, "2")
+
+    assert first != second
+    again = PieceDropout(TOKENIZER, 0.3, seed=1)
+    again.encode_all(TEXTS[40:])
+    assert again.encode_all(texts, "1") == first
+    assert PieceDropout(TOKENIZER, 0.3, seed=2).encode_all(texts, "1") != first

@@ -77,6 +77,22 @@ def test_a_stopped_run_ends_as_one_that_never_stopped(unbroken, tmp_path, moment
     assert files(tmp_path) == files(unbroken)
 
 
+def test_a_stopped_run_with_everything_drawn_anew_ends_the_same(tmp_path):
+    """Dropped pieces, two dropouts of a sentence, narrow products: a resumed run ends the same."""
+    recipe = replace(RECIPE, piece_dropout=0.2, consistency=2.0, precision="bfloat16")
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 10:
+            raise Stop
+
+    learn(tmp_path / "unbroken", recipe)
+    with pytest.raises(Stop):
+        learn(tmp_path / "stopped", recipe, report=stop)
+    learn(tmp_path / "stopped", recipe)
+
+    assert files(tmp_path / "stopped") == files(tmp_path / "unbroken")
+
+
 def test_a_finished_run_is_left_as_it_is(unbroken):
     """The same call once more trains nothing and returns the same model."""
     before, steps = files(unbroken), []
