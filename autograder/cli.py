@@ -100,7 +100,7 @@ def _watch(path: Path, unit: Unit | None, part: str | None) -> None:
                 print(f"── {path.name}, {time.strftime('%H:%M:%S')} ──", flush=True)
                 _check(path, unit, part)
                 print("\nwaiting for the next save; Ctrl-C ends", flush=True)
-        time.sleep(PAUSE)
+        time.sleep(PAUSE)  # looking is all that works on every system, and costs next to nothing
 
 
 def _state(path: Path) -> tuple[int, int] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
@@ -126,8 +126,9 @@ def watching(
     part: str, namespace: dict[str, Any], seen: list[str] | None = None
 ) -> Iterator[list[str]]:
     """The shortcuts that code with this namespace takes while the block runs, in sentences."""
-    with _Watch(part, namespace, [] if seen is None else seen) as watch:
-        yield watch.seen
+    seen = [] if seen is None else seen
+    with _Watch(part, namespace, seen) if part in SHORTCUTS else nullcontext():
+        yield seen
 
 
 class _Watch(TorchFunctionMode):

@@ -68,7 +68,10 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rivals: dict[str, Callable[[], tuple[float, float]]] = {"oracle": Oracle(folder)}
+        rivals: dict[str, Callable[[], tuple[float, float]]] = {
+            "oracle": Oracle(folder),
+            "oracle, for answers that no other hand-in gave": Oracle(folder, known=False),
+        }
         many = f"nbgrader autograde, {options.batch} hand-ins a process"
         rivals[many] = Nbgrader(folder / "nbgrader", options.batch)
         if options.otter:
@@ -90,10 +93,13 @@ def main() -> None:
 
 
 class Oracle:
-    """One hand-in after the other, as a process of `lab grade` does it; the start is left out."""
+    """One hand-in after the other, as a process of `lab grade` does it; the start is left out.
 
-    def __init__(self, folder: Path, count: int = 20):
-        self.path, self.count = written(folder / NOTEBOOK, solved()), count
+    `known`: with the same seed, so that a part's answers are those of the hand-in before.
+    """
+
+    def __init__(self, folder: Path, count: int = 20, known: bool = True):
+        self.path, self.count, self.known = written(folder / NOTEBOOK, solved()), count, known
 
     def __call__(self) -> tuple[float, float]:
         seed, walls = secret(), []
@@ -102,6 +108,7 @@ class Oracle:
             nursery = f"/proc/{zygote._home.process.pid}/stat"
             before = _cpu(nursery)
             for _ in range(self.count):
+                seed = seed if self.known else secret()
                 begun = time.monotonic()
                 result = grade(Submission.load(self.path), zygote, seed)
                 walls.append(time.monotonic() - begun)

@@ -2,18 +2,20 @@
 
 The functions of lesson 11, with their names and arguments, give token for token what the lesson's
 plain functions give. Faster, because each step feeds one new token: the keys and values of earlier
-ones are kept (the KV cache), those of the source are computed once.
+ones are kept (the KV cache), those of the source are computed once; and sentences that have ended
+leave the batch.
 
-The cache takes the weights of the contract's modules and does their arithmetic itself. Unasked, it
-serves only a model of stock parts; with `cache=True`, any model of the contract's modules. All
-others run `model.decode` at every step: somebody's own part must show what it does.
+Unasked, a model of stock parts is decoded by `lab.fast`, any other by `model.decode` at every step:
+somebody's own part must show what it does. With `cache=True` it is the readable cache below, which
+serves any model of the contract's modules; with `cache=False` always `model.decode`.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from heapq import nlargest
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lab import parts
+from lab.fast import FastSteps
 
 Choose = Callable[[Float[Tensor, "B V"]], Int[Tensor, " B"]]
 
@@ -78,12 +81,15 @@ def beam_search(
 
 @dataclass(frozen=True)
 class BeamStep:
-    """One step of beam_decode. A hypothesis that is not there has the score -inf everywhere."""
+    """One step of beam_decode: B sentences still being written, each with `beam` hypotheses.
+
+    What cannot follow has the total and the score -inf.
+    """
 
     gains: Float[Tensor, "B beam V"]  # what the model says: log-probabilities of the next token
     totals: Float[Tensor, "B beam V"]  # log-probability of each hypothesis with each token
     scores: Float[Tensor, "B beam V"]  # the same, by the length penalty
-    best: Int[Tensor, "B beam"]  # what stays: hypothesis * V + token
+    best: Int[Tensor, "B kept"]  # what stays: hypothesis * V + token, -1 for nothing
 
 
 def beam_decode(
@@ -107,47 +113,132 @@ def beam_decode(
     """
     if beam_size < 1:
         raise ValueError(f"beam_size={beam_size}: a beam holds at least one hypothesis")
-    batch = src.size(0)
-    rows = torch.arange(batch, device=src.device).unsqueeze(1) * beam_size  # first of each sentence
+    found: dict[int, list[tuple[list[int], float]]] = {}
     with inference(model):
-        steps = _steps(model, src, max_len, cache)
-        steps.select(torch.arange(batch, device=src.device).repeat_interleave(beam_size))
-        ids = src.new_full((batch * beam_size, 1), bos_id)
-        total = torch.full((batch, beam_size), -math.inf, dtype=torch.float64, device=src.device)
-        total[:, 0] = 0  # one hypothesis to begin with; the others are not there yet
-        length = torch.zeros_like(total)
-        ended = torch.zeros_like(total, dtype=torch.bool)
-        while ids.size(1) < max_len and not (ended | total.isneginf()).all():
-            gains = steps.logits(ids).double().log_softmax(-1).unflatten(0, (batch, beam_size))
-            candidates = total.unsqueeze(-1) + gains  # (B, beam, V)
-            if ids.size(1) <= len(prefix):
-                forced = torch.arange(gains.size(-1), device=src.device) == prefix[ids.size(1) - 1]
-                candidates = candidates.where(forced, -math.inf)
-            candidates = candidates.masked_fill(ended.unsqueeze(-1), -math.inf)
-            candidates[..., model.pad_id] = torch.where(ended, total, candidates[..., model.pad_id])
-            length = length + ~ended
-            scores = candidates / _penalty(length, length_penalty).unsqueeze(-1)
-            best = scores.flatten(1).topk(beam_size).indices  # (B, beam)
-            origin, token = best // scores.size(-1), best % scores.size(-1)
+        steps = _steps(model, src, bos_id, max_len, cache)
+        sentences = list(range(len(src)))  # those still in the batch
+        beams = [[Hypothesis(0.0, 0.0, 0, False, row, bos_id)] for row in sentences]
+        ids = src.new_full((len(src), 1), bos_id)  # a row for each hypothesis
+        while sentences and ids.size(1) < max_len:
+            gains = steps.logits(ids).log_softmax(-1)
+            only = prefix[ids.size(1) - 1] if ids.size(1) <= len(prefix) else None
+            said = _said(gains, beam_size, only)
+            before, width = beams, len(beams[0])
+            beams = [
+                _extended(beam, said, at * width, beam_size, length_penalty, eos_id, model.pad_id)
+                for at, beam in enumerate(beams)
+            ]
             if watch is not None:
-                watch(BeamStep(gains, candidates, scores, best))
+                watch(_beam_step(before, beams, gains, only, length_penalty, model.pad_id))
+            rows = src.new_tensor([one.row for beam in beams for one in beam])
+            newest = src.new_tensor([one.token for beam in beams for one in beam])
+            ids = torch.cat([ids[rows], newest.unsqueeze(1)], dim=1)
+            ended = [all(one.ended for one in beam) for beam in beams]
+            if sum(ended) > LEAVE * len(ended):
+                found.update(_found(sentences, beams, ids))
+                stay = [at for at, end in enumerate(ended) if not end]
+                sentences, beams = [sentences[at] for at in stay], [beams[at] for at in stay]
+                here = [at * beam_size + one for at in stay for one in range(beam_size)]
+                rows, ids = rows[here], ids[here]
+            if sentences:
+                steps.select(rows)
+    found.update(_found(sentences, beams, ids))
+    return [found[sentence] for sentence in range(len(src))]
 
-            total = candidates.flatten(1).gather(1, best)
-            length, was_ended = length.gather(1, origin), ended.gather(1, origin)
-            ended = was_ended | (token == eos_id)
-            kept = (rows + origin).flatten()
-            ids = torch.cat([ids[kept], token.view(-1, 1)], dim=1)
-            steps.select(kept)
-    scores = total / _penalty(length, length_penalty)
-    return [
-        _hypotheses(*of_sentence)
-        for of_sentence in zip(
-            ids.unflatten(0, (batch, beam_size)).tolist(),
-            length.long().tolist(),
-            scores.tolist(),
-            strict=True,
-        )
+
+class Hypothesis(NamedTuple):
+    """What a beam may go on with."""
+
+    score: float
+    total: float  # log-probability of all its tokens
+    length: int  # in tokens, bos not counted
+    ended: bool
+    row: int  # of ids: the hypothesis it goes on from
+    token: int  # what it adds
+
+
+Said = list[tuple[tuple[int, float], ...]]  # for each row, tokens and their log-probabilities
+
+
+def _said(gains: Float[Tensor, "rows V"], count: int, only: int | None) -> Said:
+    """The most probable tokens: a beam takes no more than its size from one hypothesis."""
+    if only is not None:
+        return [((only, gain),) for gain in gains[:, only].tolist()]
+    best, tokens = gains.topk(min(count, gains.size(-1)))
+    rows = zip(tokens.tolist(), best.tolist(), strict=True)
+    return [tuple(zip(*row, strict=True)) for row in rows]
+
+
+def _extended(
+    beam: list[Hypothesis],
+    said: Said,
+    first: int,
+    beam_size: int,
+    length_penalty: float,
+    eos_id: int,
+    pad_id: int,
+) -> list[Hypothesis]:
+    """The best of a beam's hypotheses with one more token each; `first` is the beam's first row.
+
+    What has ended competes as it is, with padding as its token. Where there are fewer than
+    beam_size, impossible ones fill up: all beams are of one size.
+    """
+    candidates = []
+    for row, one in enumerate(beam, start=first):
+        if one.ended:
+            candidates.append(one._replace(row=row, token=pad_id))
+            continue
+        length = one.length + 1
+        penalty = _penalty(length, length_penalty)
+        for token, gain in said[row]:
+            total = one.total + gain
+            ended = token == eos_id or total == -math.inf
+            candidates.append(Hypothesis(total / penalty, total, length, ended, row, token))
+    missing = Hypothesis(-math.inf, -math.inf, 0, True, first, pad_id)
+    kept = nlargest(beam_size, candidates, key=lambda one: one.score)
+    return kept + [missing] * (beam_size - len(kept))
+
+
+def _beam_step(
+    before: list[list[Hypothesis]],
+    after: list[list[Hypothesis]],
+    gains: Float[Tensor, "rows V"],
+    only: int | None,
+    length_penalty: float,
+    pad_id: int,
+) -> BeamStep:
+    """For those who watch: every token that could have followed; where `only` one may, that one."""
+    wide = gains.double().unflatten(0, (len(before), -1))
+    total, length, ended = (
+        wide.new_tensor([[one[at] for one in beam] for beam in before]).unsqueeze(-1)
+        for at in (1, 2, 3)
+    )
+    token = torch.arange(wide.size(-1), device=wide.device)
+    allowed = (ended == 0) & (token == (token if only is None else only))
+    totals = (total + wide).where(allowed, -math.inf)
+    totals = totals.where((ended == 0) | (token != pad_id), total)
+    scores = totals / _penalty(length + 1 - ended, length_penalty)
+    width, size = wide.shape[1:]
+    best = [
+        [-1 if one.score == -math.inf else (one.row % width) * size + one.token for one in beam]
+        for beam in after
     ]
+    return BeamStep(wide, totals, scores, torch.tensor(best, device=gains.device))
+
+
+def _found(
+    sentences: list[int], beams: list[list[Hypothesis]], ids: Int[Tensor, "rows T"]
+) -> dict[int, list[tuple[list[int], float]]]:
+    """Of each sentence in the batch, its hypotheses as they are at this step."""
+    texts = iter(ids.tolist())
+    return {
+        sentence: [
+            (text[: one.length + 1], one.score)
+            for one, text in zip(beam, texts, strict=False)
+            if one.score > -math.inf
+        ]
+        for sentence, beam in zip(sentences, beams, strict=True)
+    }
 
 
 def write(
@@ -160,16 +251,46 @@ def write(
     *,
     cache: bool | None = None,
 ) -> Int[Tensor, "B T"]:
-    """Token after token by `choose`, until every sentence has ended or has max_len ids."""
+    """Token after token by `choose`, until every sentence has ended or has max_len ids.
+
+    `choose` is shown all B sentences, those that have ended with logits that mean nothing.
+    """
     with inference(model):
-        steps = _steps(model, src, max_len, cache)
-        ids = src.new_full((src.size(0), 1), bos_id)
-        ended = torch.zeros(src.size(0), dtype=torch.bool, device=src.device)
-        while ids.size(1) < max_len and not ended.all():
-            chosen = choose(steps.logits(ids)).masked_fill(ended, model.pad_id)
-            ids = torch.cat([ids, chosen.unsqueeze(1)], dim=1)
-            ended = ended | (chosen == eos_id)
-    return ids
+        steps = _steps(model, src, bos_id, max_len, cache)
+        ids = src.new_full((src.size(0), max_len), model.pad_id)
+        ids[:, 0] = bos_id
+        length = 1
+        written, here = ids, None  # the sentences still in the batch, and which those are of all
+        ended = [False] * len(ids)
+        while length < max_len and not all(ended):
+            if sum(ended) > LEAVE * len(ended):
+                stay = ~torch.tensor(ended, device=src.device)
+                steps.select(stay.nonzero().squeeze(1))
+                here = stay.nonzero().squeeze(1) if here is None else here[stay]
+                written, ended = ids[here], [False] * len(here)
+            logits = steps.logits(written[:, :length])
+            if here is None or choose is most_probable:
+                chosen = choose(logits)
+            else:
+                of_all = logits.new_zeros(len(ids), logits.size(-1)).index_copy(0, here, logits)
+                chosen = choose(of_all)[here]
+            if any(ended):
+                chosen = chosen.masked_fill(torch.tensor(ended, device=src.device), model.pad_id)
+            written[:, length] = chosen
+            if here is not None:
+                ids[here, length] = chosen
+            tokens = chosen.tolist()
+            ended = [end or token == eos_id for end, token in zip(ended, tokens, strict=True)]
+            length += 1
+    return ids[:, :length].contiguous()
+
+
+LEAVE = 0.25  # the share of sentences in the batch that have ended with which they leave it
+
+
+def most_probable(logits: Float[Tensor, "B V"]) -> Int[Tensor, " B"]:
+    """Each row by itself: so it need not be shown the rows that have ended."""
+    return logits.argmax(-1)
 
 
 def chooser(
@@ -181,7 +302,7 @@ def chooser(
     """What draws the next token of each sentence from its logits; temperature 0 takes the best."""
     check_sampling(temperature, top_k, top_p)
     if temperature == 0:
-        return lambda logits: logits.argmax(-1)
+        return most_probable
 
     def draw(logits: Float[Tensor, "B V"]) -> Int[Tensor, " B"]:
         probabilities = next_token_probabilities(logits, temperature, top_k, top_p)
@@ -211,26 +332,19 @@ def next_token_probabilities(
 def inference(model: Any) -> Iterator[None]:
     """No gradients, eval mode; afterwards every module is back in the mode it was found in."""
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    modes = [module.training for module in modules]
-    for module in modules:
+    in_training = [module for module in modules if module.training]
+    for module in in_training:
         module.training = False
     try:
         with torch.no_grad():
             yield
     finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
+        for module in in_training:
+            module.training = True
 
 
-def _penalty(length: Float[Tensor, "B beam"], alpha: float) -> Float[Tensor, "B beam"]:
+def _penalty(length: Any, alpha: float) -> Any:
     return ((5 + length) / 6) ** alpha
-
-
-def _hypotheses(
-    ids: list[list[int]], lengths: list[int], scores: list[float]
-) -> list[tuple[list[int], float]]:
-    found = zip(ids, lengths, scores, strict=True)
-    return [(row[: n + 1], score) for row, n, score in found if score > -math.inf]
 
 
 def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
@@ -252,11 +366,16 @@ class Steps(Protocol):
     def select(self, rows: Int[Tensor, " rows"]) -> None: ...
 
 
-def _steps(model: Any, src: Int[Tensor, "B S"], max_len: int, cache: bool | None) -> Steps:
+def _steps(
+    model: Any, src: Int[Tensor, "B S"], bos_id: int, max_len: int, cache: bool | None
+) -> Steps:
     if max_len < 1:
         raise ValueError(f"max_len={max_len}: a sentence has at least its first token")
-    wanted = parts.are_stock(model) if cache is None else cache
-    if wanted and _is_made_of_parts(model):
+    if cache is None and parts.are_stock(model) and _is_made_of_parts(model):
+        # Where a row has nothing to look at, the contract's attention gives zeros.
+        if bos_id != model.pad_id and (src != model.pad_id).any(1).all():
+            return FastSteps(model, src)
+    if cache and _is_made_of_parts(model):
         return CachedSteps(model, src)
     return PlainSteps(model, src)
 

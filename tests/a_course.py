@@ -54,10 +54,19 @@ def everything_right(notebook):
 
 def project(folder):
     """A project with nothing in it but nbgrader's settings and the source of one unit."""
+    _ask_for_the_version_once()
     folder.mkdir(parents=True)
     shutil.copy(ROOT / "nbgrader_config.py", folder)
     write(folder / "build" / "source" / UNIT / "attention.ipynb", _source())
     return folder
+
+
+def _ask_for_the_version_once():
+    """Of a gradebook's tables: for each new one nbgrader starts a process that takes seconds."""
+    from nbgrader import api
+
+    if not hasattr(api.get_alembic_version, "cache_info"):
+        api.get_alembic_version = functools.cache(api.get_alembic_version)
 
 
 def write(path, notebook):

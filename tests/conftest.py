@@ -1,5 +1,6 @@
 """What the tests share: the implementations of the parts, seeded random inputs, a browser."""
 
+import os
 import shutil
 import signal
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ FLAGS = [
 # Whoever starts the tests in the background may have Ctrl-C ignored, and processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # the tensors are tiny: a second thread costs more than it gives
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # and so it is for every process that a test starts
 
 
 @pytest.fixture(params=["stock", "solutions"])

@@ -86,7 +86,7 @@ def hand_everything_in(course):
             receipts["ada, first"] = handing_in.hand_in("01", name, folder)
         if name == "jon":
             list(teaching.release(settings.read(), ["01"], datetime.now(UTC)))
-            time.sleep(1.1)
+            time.sleep(1.1)  # the exchange's times are whole seconds: jon's shall be a later one
         receipts[name] = handing_in.hand_in("attention", name, folder)
     return receipts
 

@@ -350,7 +350,7 @@ def test_tokens_are_drawn_by_their_probability(work, settings, expected):
 
 # The fast search of the lab
 
-with_and_without_cache = pytest.mark.parametrize("cache", [True, False])
+with_and_without_cache = pytest.mark.parametrize("cache", [True, False, None])  # None: lab.fast
 BEAMS = [(1, 0.0), (2, 0.0), (3, 0.6), (5, 1.0)]  # sizes and length penalties
 
 
@@ -423,6 +423,33 @@ def test_a_model_that_writes_padding_is_followed(work, draw):
 
     assert any(PAD in written(row) for row in fast.tolist())
     assert_close(fast, by_lot(plain, model, src, max_len=MAX_LEN))
+
+
+def test_changed_weights_are_seen():
+    """A model that is trained on, or given another parameter, writes what it now says."""
+    config = CONFIGS["two layers"]
+    model, src = copier(config), sources(config)
+    first = decoding.greedy_decode(model, src, BOS, EOS, MAX_LEN)
+    linear = model.decoder.layers[1].feed_forward.linear2
+
+    with torch.no_grad():
+        linear.weight.mul_(-3)
+    changed = decoding.greedy_decode(model, src, BOS, EOS, MAX_LEN)
+    assert first.tolist() != changed.tolist()
+    assert_close(changed, decoding.greedy_decode(model, src, BOS, EOS, MAX_LEN, cache=False))
+    linear.weight = nn.Parameter(linear.weight / -3)
+    assert_close(decoding.greedy_decode(model, src, BOS, EOS, MAX_LEN), first)
+
+
+def test_a_source_of_nothing_but_padding_is_decoded():
+    """Attention with nothing to look at is zero, in the fast search as in the plain one."""
+    config = CONFIGS["one layer"]
+    model, src = copier(config), sources(config, 3)
+    src[1] = PAD
+
+    fast = decoding.greedy_decode(model, src, BOS, EOS, MAX_LEN)
+
+    assert_close(fast, decoding.greedy_decode(model, src, BOS, EOS, MAX_LEN, cache=False))
 
 
 def test_the_fast_search_restores_every_submodules_mode(work):

@@ -6,7 +6,6 @@ import glob
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from a_server import free_ports
 from nbgrader.utils import determine_grade
 
 from autograder.classroom import executor, grading, settings, teaching
@@ -618,9 +618,7 @@ def postgres():
     who = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
     if who:  # PostgreSQL refuses to be run by root
         os.chown(folder, who["user"], who["group"])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports()
 
     def call(program, *arguments):
         command = [programs / program, "-D", folder / "data", *arguments]

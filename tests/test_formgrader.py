@@ -2,15 +2,11 @@
 
 import json
 import os
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 
 import a_course as a
 import pytest
+from a_server import free_ports, served
 
 from autograder.classroom import grading, settings, teaching
 
@@ -52,9 +48,7 @@ def server(project, tmp_path_factory):
     extensions = {"nbgrader.server_extensions.formgrader": True}
     enabled = {"ServerApp": {"jpserver_extensions": extensions}}
     (config / "jupyter_server_config.json").write_text(json.dumps(enabled))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports()
     command = [
         sys.executable, "-c",
         "import sys; sys.modules['rfc3987_syntax'] = None\n"
@@ -69,30 +63,11 @@ def server(project, tmp_path_factory):
         "PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"],
     }
     said = folder / "said.txt"
-    with (
-        said.open("w") as out,
-        subprocess.Popen(command, cwd=project, env=environment, stdout=out, stderr=out) as process,
-    ):
-        address = f"http://127.0.0.1:{port}"
-        try:
-            _wait(f"{address}/api", process, said)
-            yield address
-        finally:
-            process.terminate()
+    address = f"http://127.0.0.1:{port}"
+    with served(command, f"{address}/api", said, cwd=project, env=environment):
+        yield address
     text = said.read_text()
     assert text.count("Traceback") == text.count("executor.Ungraded: ")  # which is no fault
-
-
-def _wait(address, process, said, seconds=60):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(address, timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-        assert process.poll() is None, said.read_text()
-    raise AssertionError(said.read_text())
 
 
 @pytest.fixture(scope="module")

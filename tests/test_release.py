@@ -11,14 +11,14 @@ import re
 import signal
 import subprocess
 import sys
-import time
-import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import pytest
 from a_lesson import NOTEBOOK, QUESTIONS, ROOT, TEXT, UNIT, ask, project
+from a_server import free_ports, status, until
 
 from autograder import cli, quizzes, release
 from autograder.release import Faults, build, shown, with_marks
@@ -483,17 +483,18 @@ def jupyter(tmp_path):
 def test_lab_notebook_opens_the_lessons(tmp_path, jupyter):
     """JupyterLab serves exercises/, opens the unit asked for, and a taken port is one line."""
     built(tmp_path)
-    port = _free_port()
+    (port,) = free_ports()
     code = "from autograder.cli import main; import sys; main(sys.argv[1:])"
     arguments = [sys.executable, "-c", code, "notebook", "1", "--no-browser", "--port", str(port)]
     log = tmp_path / "log"
+    url = f"http://127.0.0.1:{port}/api/contents/01-attention?token=open"
     with log.open("w") as out:
         server = subprocess.Popen(
             arguments, cwd=tmp_path, env=jupyter, stdout=out, stderr=out, start_new_session=True
         )
     try:
-        url = f"http://127.0.0.1:{port}/api/contents/01-attention?token=open"
-        found = _fetch(url, server, log)
+        until(lambda: status(url) == 200, server, log)
+        found = httpx.get(url).json()
         again = subprocess.run(arguments, cwd=tmp_path, env=jupyter, capture_output=True, text=True)
     finally:
         os.killpg(server.pid, signal.SIGTERM)
@@ -506,25 +507,6 @@ def test_lab_notebook_opens_the_lessons(tmp_path, jupyter):
     assert again.stderr.strip() == (
         f"error: port {port} is taken: choose another, or leave out --port"
     )
-
-
-def _free_port():
-    import socket
-
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return trial.getsockname()[1]
-
-
-def _fetch(url, server, log, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and server.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                return json.load(answer)
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError(log.read_text())
 
 
 def test_a_notebook_that_is_not_built_is_one_line(tmp_path, monkeypatch, capsys):

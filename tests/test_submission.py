@@ -520,7 +520,7 @@ def test_lab_check_watches_a_file(folder, right, tmp_path):
         assert "softmax: 6 of 6 points" in _until(watch, "waiting for the next save")
         write(right, "softmax", "def softmax(scores, dim=-1):\n    return scores")
         path.unlink()
-        time.sleep(0.5)
+        time.sleep(0.5)  # the watch looks every 0.3 s: it shall see that the file is away
         path.write_text(json.dumps(right))
         said = _until(watch, "waiting for the next save")
         assert "softmax: 0 of 6 points" in said or "✗" in said

@@ -26,18 +26,20 @@ def sources(checkpoint):
     return pad(checkpoint.tokenizer.encode_all(SENTENCES))
 
 
-def test_cached_greedy_writes_what_the_lesson_s_function_writes(checkpoint, sources):
+@pytest.mark.parametrize("cache", [True, None])  # the readable cache, and lab.fast
+def test_cached_greedy_writes_what_the_lesson_s_function_writes(checkpoint, sources, cache):
     """200 sentences, token for token."""
-    fast = greedy_decode(checkpoint.model, sources, BOS_ID, EOS_ID, max_len=40, cache=True)
+    fast = greedy_decode(checkpoint.model, sources, BOS_ID, EOS_ID, max_len=40, cache=cache)
     slow = plain.greedy_decode(checkpoint.model, sources, BOS_ID, EOS_ID, max_len=40)
 
     assert torch.equal(fast, slow)
 
 
-def test_batched_beam_finds_what_the_lesson_s_function_finds(checkpoint, sources):
+@pytest.mark.parametrize("cache", [True, None])
+def test_batched_beam_finds_what_the_lesson_s_function_finds(checkpoint, sources, cache):
     """The same hypotheses in the same order, with the same scores."""
     some = sources[:12]
-    fast = beam_decode(checkpoint.model, some, BOS_ID, EOS_ID, beam_size=3, max_len=30, cache=True)
+    fast = beam_decode(checkpoint.model, some, BOS_ID, EOS_ID, beam_size=3, max_len=30, cache=cache)
 
     for source, found in zip(some, fast, strict=True):
         slow = plain.beam_search(

@@ -110,6 +110,8 @@ def _is_answer(name: str) -> bool:
     folder, _, file = name.rpartition("/")
     if folder == "autograder/mistakes":
         return file != "__init__.py"
+    if folder == "autograder/chinese":
+        return file in ("mistakes.toml", "quizzes.toml")
     return folder == "autograder/quizzes" and file.endswith(".toml")
 
 

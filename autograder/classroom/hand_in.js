@@ -1,7 +1,11 @@
 // Hands files in and shows what came of them, from addresses below course/ (see page.py).
 // Everything that is shown is set as text: nothing in anybody's work is read as markup.
 
-const at = (path) => new URL(`course/${path}`, document.baseURI);
+const at = (path) => {
+  const address = new URL(`course/${path}`, document.baseURI);
+  address.searchParams.set("lang", lab.language);
+  return address;
+};
 let shown = null; // what course/mine said last
 let pause = 1500; // ms until the queue is asked again
 

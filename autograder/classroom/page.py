@@ -29,6 +29,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from autograder import chinese
 from autograder.classroom import formats, views
 from autograder.classroom.accounts import Accounts
 from autograder.classroom.door import Door, account_of
@@ -115,7 +116,7 @@ class Course:
         found = await run_in_threadpool(
             views.of_learner, self.inbox, self.queue, account_of(request)
         )
-        return JSONResponse(found, headers=PRIVATE)
+        return _told(request, found)
 
     async def _changes(self, request: Request) -> Response:
         found = views.places(self.inbox, self.queue, account_of(request))
@@ -133,14 +134,14 @@ class Course:
                 saved = _saved(request.query_params.get("saved", ""))
                 kept = await run_in_threadpool(self.inbox.keep, student, upload, name, saved)
         except (NotHandedIn, ValueError) as error:
-            return _fault(400, str(error))
+            return _fault(request, 400, str(error))
         except (ClientDisconnect, TimeoutError):
-            return _fault(408, say("hand_in.cut"))
+            return _fault(request, 408, say("hand_in.cut"))
         except OSError:
-            return _fault(507, say("hand_in.full"))
+            return _fault(request, 507, say("hand_in.full"))
         if kept.result is None:
             self.queue.add(kept)
-        return JSONResponse({"receipt": kept.receipt.text(), "id": kept.id}, headers=PRIVATE)
+        return _told(request, {"receipt": kept.receipt.text(), "id": kept.id})
 
     async def _notebook(self, request: Request) -> Response:
         """A file as it was handed in, to whoever did."""
@@ -152,17 +153,19 @@ class Course:
                     each.notebook, 200, headers, "application/x-ipynb+json", None,
                     each.notebook.name,
                 )  # fmt: skip
-        return _fault(404, "there is no such hand-in of yours")
+        return _fault(request, 404, "there is no such hand-in of yours")
 
     # For teachers
 
     async def _class(self, request: Request) -> Response:
         found = await run_in_threadpool(views.of_class, self.inbox, self.queue)
-        return JSONResponse(found, headers=PRIVATE)
+        return _told(request, found)
 
     async def _report(self, request: Request) -> Response:
         similar = request.query_params.get("similar") == "yes"
         text = await run_in_threadpool(self._report_text, similar)
+        if _language(request) == "zh-CN":
+            text = await run_in_threadpool(chinese.page, text)
         policy = "sandbox; default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'"
         return HTMLResponse(text, headers=PRIVATE | {"Content-Security-Policy": policy})
 
@@ -182,11 +185,11 @@ class Course:
     async def _export(self, request: Request) -> Response:
         format, unit = (request.query_params.get(name, "") for name in ("format", "unit"))
         if format not in views.DOWNLOADS:
-            return _fault(400, f"choose a format: {', '.join(views.DOWNLOADS)}")
+            return _fault(request, 400, f"choose a format: {', '.join(views.DOWNLOADS)}")
         try:
             raw = await run_in_threadpool(self._exported, format, unit)
         except ValueError as error:
-            return _fault(400, str(error))
+            return _fault(request, 400, str(error))
         name = views.DOWNLOADS[format]
         headers = PRIVATE | {"Content-Disposition": f'attachment; filename="{name}"'}
         return Response(raw, headers=headers, media_type="application/octet-stream")
@@ -246,16 +249,26 @@ def teachers_only(answer: Answer) -> Answer:
 
     async def asked(request: Request) -> Response:
         if not account_of(request).teacher:
-            return _fault(403, "this is for teachers")
+            return _fault(request, 403, "this is for teachers")
         return await answer(request)
 
     return asked
 
 
-def _fault(status: int, said: str | dict[str, Any]) -> Response:
+def _fault(request: Request, status: int, said: str | dict[str, Any]) -> Response:
     """A sentence, or a message of `say`, which the browser puts into its visitor's language."""
-    told = {"fault": said} if isinstance(said, str) else {"fault": said["text"], "said": said}
-    return JSONResponse(told, status, headers=PRIVATE)
+    found = {"fault": said} if isinstance(said, str) else {"fault": said["text"], "said": said}
+    return _told(request, found, status)
+
+
+def _told(request: Request, value: Any, status: int = 200) -> Response:
+    """JSON, its sentences in the visitor's language."""
+    found = chinese.spoken(value, _language(request))
+    return JSONResponse(found, status, headers=PRIVATE)
+
+
+def _language(request: Request) -> str | None:
+    return request.query_params.get("lang")
 
 
 def _saved(text: str) -> datetime | None:

@@ -1,7 +1,11 @@
 // The teacher's tab: the queue, downloads, and the report, which is a page of its own without scripts.
 // Whoever is no teacher gets nothing to show.
 
-const at = (path) => new URL(`course/${path}`, document.baseURI);
+const at = (path) => {
+  const address = new URL(`course/${path}`, document.baseURI);
+  address.searchParams.set("lang", lab.language);
+  return address;
+};
 const clock = (time) => new Date(time).toLocaleString(lab.language, { dateStyle: "medium", timeStyle: "short" });
 const row = (tag, texts) => make("tr", {}, ...texts.map((textContent) => make(tag, { textContent })));
 

@@ -3,6 +3,7 @@
 grading    a hand-in as points and sentences; result: as JSON
 remote     the parts of a hand-in in processes apart, before the suites of this one
 peer       two processes that use each other's objects; mirrors: modules of the other one
+transcript what the two have said, so that the same answers are not judged twice
 wire       what may be said between the two: plain values and tensors, every size bounded
 worker     what runs in a learner's process
 zygote     the judge's side: a warm parent that gives a fresh process in milliseconds

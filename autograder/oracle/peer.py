@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import builtins
 import json
-import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -55,7 +54,7 @@ class Peer:
 
     def __init__(
         self,
-        connection: socket.socket,
+        connection: wire.Connection,
         *,
         strict: bool = False,
         place: Callable[[BaseException], str] = lambda error: "",

@@ -21,10 +21,11 @@ from typing import Any
 import torch
 
 from autograder.cells import Missing, Program
-from autograder.judge import SECONDS, Elsewhere, TooLong
-from autograder.oracle.peer import Gone, Peer
+from autograder.judge import SECONDS, Elsewhere, Outcome, TooLong
+from autograder.oracle.peer import LARGEST, Gone, Peer
 from autograder.oracle.sandbox import Limits
 from autograder.oracle.sandbox import Report as Sandbox
+from autograder.oracle.transcript import Tape, recalled
 from autograder.oracle.zygote import Child, Unavailable, Zygote
 from autograder.report import Report, report_on
 from autograder.submission import Submission, report_of_error
@@ -84,6 +85,7 @@ class Part(Elsewhere):
         self.sandbox: Sandbox = {}
         self.lost: Exception | None = None
         self._peer: Peer | None = None
+        self._tape: Tape | None = None
         self._stand_in: Any = None
 
     def start(self) -> Any:
@@ -95,7 +97,8 @@ class Part(Elsewhere):
                 raise TooLong(f"its checks together have taken {IN_ALL} s")
             child = self.room.enter()
             self.sandbox = child.sandbox
-            self._peer = Peer(child.socket, strict=True, heard=_print)
+            self._tape = Tape(child.socket)
+            self._peer = Peer(self._tape, strict=True, heard=_print)
             self._within()
             self._stand_in = self._peer.begin(self.part, self.program, self.room.parts)
         return self._stand_in
@@ -111,8 +114,9 @@ class Part(Elsewhere):
             yield _raising(error)
             return
         peer = self._peer
-        assert peer is not None
+        assert peer is not None and self._tape is not None
         self._within()
+        self._tape.check()
         try:
             yield stand_in
         finally:
@@ -122,6 +126,25 @@ class Part(Elsewhere):
                 peer.gone = peer.gone or Gone(f"it answers with what is no answer ({error})")
             if peer.gone:
                 self.lost = peer.gone
+
+    def outcomes(self, ask: Callable[[], list[Outcome]], seed: int) -> list[Outcome]:
+        peer, tape = self._peer, self._tape
+        if peer is None or tape is None or peer.gone:
+            return ask()
+        introduction = b"".join(turn.heard for turn in tape.turns())
+        known = recalled(self.part, seed, introduction)
+        if (outcomes := tape.follow(known, self._within, LARGEST)) is not None:
+            peer.reset()
+            return outcomes
+        outcomes = ask()
+        if tape.astray:  # it rounds otherwise than before, and the part has heard too much already
+            known.forget()
+            self.close()
+            self.lost = None
+            return ask()
+        if self._peer is peer and not peer.gone:
+            known.keep(tape.turns(), outcomes)
+        return outcomes
 
     def shortcut(self, source: str) -> str | None:
         with suppress(Exception, SystemExit):  # who has something to hide says nothing in any case
@@ -140,9 +163,11 @@ class Part(Elsewhere):
         if self._peer is not None and self._peer.gone:
             self.close()
 
-    def _within(self) -> None:
+    def _within(self) -> float:
+        """Until when a check may take from now on."""
         assert self._peer is not None
         self._peer.deadline = min(self.until, time.monotonic() + SECONDS)
+        return self._peer.deadline
 
 
 def _print(text: str) -> None:

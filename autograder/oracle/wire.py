@@ -17,12 +17,11 @@ out of Python's own types and fresh tensors, or it is a WireError.
 import base64
 import json
 import math
-import socket
 import struct
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -65,7 +64,15 @@ class Handle:
     number: int
 
 
-def send(connection: socket.socket, value: Any, deadline: float | None = None) -> None:
+class Connection(Protocol):
+    """What is needed of a socket."""
+
+    def settimeout(self, seconds: float | None, /) -> None: ...
+    def sendall(self, data: Buffer, /) -> None: ...
+    def recv_into(self, buffer: memoryview, /) -> int: ...
+
+
+def send(connection: Connection, value: Any, deadline: float | None = None) -> None:
     """Send one value. Past the deadline (of time.monotonic): TimeoutError; nobody there: EOFError.
 
     A value that is refused is refused before a byte is sent: the connection can still be used.
@@ -83,17 +90,18 @@ def send(connection: socket.socket, value: Any, deadline: float | None = None) -
         raise EOFError("the other side is gone") from gone
 
 
-def recv(connection: socket.socket, deadline: float | None = None, most: int = BLOB_BYTES) -> Any:
+def recv(connection: Connection, deadline: float | None = None, most: int = BLOB_BYTES) -> Any:
     """The next value. Past the deadline: TimeoutError; nobody there: EOFError; else WireError.
 
     Its tensors may have `most` bytes together.
     """
-    header, _ = _exactly(connection, HEADER.size, 0, deadline)
-    text_bytes, blob_bytes = HEADER.unpack(header)
-    if text_bytes > JSON_BYTES or blob_bytes > most:
-        raise WireError(f"a message of {text_bytes:,} + {blob_bytes:,} bytes is too large")
-    text, blob = _exactly(connection, text_bytes, blob_bytes, deadline)
+    _, text, blob = _frame(connection, deadline, most)
     return decode(text, blob)
+
+
+def frame(connection: Connection, deadline: float | None, most: int) -> bytes:
+    """The next message as it stands, unread; the same bounds and errors as `recv`."""
+    return b"".join(_frame(connection, deadline, most))
 
 
 def encode(value: Any) -> tuple[bytes, list[bytes | memoryview]]:
@@ -277,8 +285,19 @@ class _Reader:
         return torch.frombuffer(self.blob, dtype=dtype, count=count, offset=start)
 
 
+def _frame(
+    connection: Connection, deadline: float | None, most: int
+) -> tuple[memoryview, memoryview, memoryview]:
+    """Header, text and blob."""
+    header, _ = _exactly(connection, HEADER.size, 0, deadline)
+    text_bytes, blob_bytes = HEADER.unpack(header)
+    if text_bytes > JSON_BYTES or blob_bytes > most:
+        raise WireError(f"a message of {text_bytes:,} + {blob_bytes:,} bytes is too large")
+    return header, *_exactly(connection, text_bytes, blob_bytes, deadline)
+
+
 def _exactly(
-    connection: socket.socket, size: int, more: int, deadline: float | None
+    connection: Connection, size: int, more: int, deadline: float | None
 ) -> tuple[memoryview, memoryview]:
     """The next bytes, all of them, in two pieces, of which the second starts aligned. Memory that
     nothing arrives for is never touched."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import sys
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from autograder.chinese import spoken
 from autograder.oracle.grader import Strict
 from autograder.oracle.sandbox import Report, caution, strength
 from autograder.oracle.zygote import Zygote
@@ -68,7 +68,7 @@ class Live:
 
 
 class News:
-    """An ASGI layer that answers /learner/news and /learner/news?part=softmax.
+    """An ASGI layer that answers /learner/news and /learner/news?part=softmax&lang=zh-CN.
 
     Beside Gradio's queue: a look at eleven files, many times a minute.
     """
@@ -84,8 +84,9 @@ class News:
         request = Request(scope)
         if foreign(request) or request.method != "GET":
             return await JSONResponse({}, 403)(scope, receive, send)
-        part = request.query_params.get("part", "")
-        news = await run_in_threadpool(partial(self.live.news, part))
+        asked = request.query_params
+        news = await run_in_threadpool(self.live.news, asked.get("part", ""))
+        news = spoken(news, asked.get("lang"))
         await JSONResponse(news, headers={"Cache-Control": "no-store"})(scope, receive, send)
 
 

@@ -5,6 +5,7 @@ const unitTitle = (name) => say(`units.${name.slice(3).replaceAll("-", "_")}`);
 
 async function news(part = "") {
   const address = new URL("learner/news", document.baseURI);
+  address.searchParams.set("lang", lab.language);
   if (part) address.searchParams.set("part", part);
   const answer = await fetch(address, { cache: "no-store" });
   return answer.ok ? answer.json() : null;

@@ -47,7 +47,7 @@ const nameOf = ({ name, quiz }) => (quiz ? `${say("progress.quiz")} ${name.slice
 
 function stepOf({ state, quiz, minutes, answered, headline, message, where }, { notebook }) {
   const of = quiz && state !== "open" && state !== "passed" ? `quiz_${state}` : state;
-  const words = headline && state !== "forbidden" ? `${headline}.` : [message, where].filter(Boolean).join(" → ");
+  const words = headline && state !== "forbidden" ? `${headline}${lab.language === "en" ? "." : "。"}` : [message, where].filter(Boolean).join(" → ");
   const known = { error: "written", cancelled: "written" }[of] ?? of;
   return say(`progress.to.${known}`, { notebook, minutes, answered, message: words });
 }
@@ -84,7 +84,7 @@ function drawRow(row, unit) {
 
 function more(summary, lines) {
   return make("details", {}, make("summary", { textContent: summary }),
-    ...lines.map(([text]) => make("p", { className: "small", lang: "en", textContent: text })));
+    ...lines.map(([text]) => make("p", { className: "small", textContent: text })));
 }
 
 function checkButton(value, label, can) { // none where there is nothing to check

@@ -9,6 +9,7 @@ from lab.page.view import Value, answers, drawing, message  # isort: skip
 import gradio as gr  # isort: skip
 
 from autograder import progress
+from autograder.chinese import spoken
 from autograder.page.checking import QUIZZES, quiz
 from autograder.page.live import Live
 from lab.course import PARTS, UNITS, Unit
@@ -139,7 +140,7 @@ def tab(live: Live | None) -> Callable[[gr.Blocks, Mapping[str, Checkpoint]], No
 
     def answered(question: Value) -> Value:
         assert live is not None
-        return answer(live, question)
+        return spoken(answer(live, question), question.get("language"))
 
     def build(_: gr.Blocks, __: Mapping[str, Checkpoint]) -> None:
         with gr.Tab(label("progress.tab"), id="progress"):

@@ -223,7 +223,7 @@ function drawPart({ part, state: written, used, on, words }) {
   if (!used) marks.push(chip("unused", say("your_code.unused")));
   const line = make("label", { className: "part" }, box, make("span", { className: "name" }, make("code", { textContent: part }), ...marks));
   const told = found && saysItself(found) ? saidOf(found) : words;
-  return told ? make("div", {}, line, make("p", { className: "small told", lang: "en", textContent: told })) : line;
+  return told ? make("div", {}, line, make("p", { className: "small told", textContent: told })) : line;
 }
 
 // Attention, PyTorch's and the learner's

@@ -12,6 +12,7 @@ from typing import Any
 from lab.page.view import Value, answers, drawing, message, packed  # isort: skip
 import gradio as gr  # isort: skip
 
+from autograder.chinese import spoken
 from autograder.oracle.zygote import Unavailable, Zygote
 from autograder.page import comparing
 from autograder.page.apart import Apart, Ended, Failed
@@ -294,6 +295,10 @@ def tab(live: Live | None) -> Callable[[gr.Blocks, Mapping[str, Checkpoint]], No
                 example=checkpoints[pairs[0]].examples[0], home=live.work.folder.name,
                 units=[unit.name for unit in UNITS],
             )  # fmt: skip
-            answers(view, code.answer, concurrency_id="your-code")
+
+            def answer(question: Value) -> Value:
+                return spoken(code.answer(question), question.get("language"))
+
+            answers(view, answer, concurrency_id="your-code")
 
     return build

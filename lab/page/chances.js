@@ -49,7 +49,7 @@ function draw({ chances, others, left, text }) {
     line(say("translate.chances.others"), ...others));
 }
 
-const exact = (share) => `${(100 * share).toLocaleString(lab.language, { maximumSignificantDigits: 2 })} %`;
+const exact = (share) => `${decimal(100 * share, { maximumSignificantDigits: 2 })} %`;
 
 element.addEventListener("input", () => {
   drawSettings();
@@ -57,7 +57,14 @@ element.addEventListener("input", () => {
 });
 element.addEventListener("submit", (event) => event.preventDefault());
 $("details").addEventListener("toggle", look);
+function set(options) { // what a link asks for
+  const usual = { temperature: 1, top_k: 0, top_p: 1 };
+  for (const name of FIELDS) $(`.${name}`).value = options[name] ?? usual[name];
+  drawSettings();
+}
+
 window.addEventListener("lab:sampling", ({ detail }) => { // a translation by lot takes these
+  if (detail.options) set(detail.options);
   $("details").open = true;
   if (!detail.look) return;
   $("summary").focus({ preventScroll: true });
@@ -65,5 +72,6 @@ window.addEventListener("lab:sampling", ({ detail }) => { // a translation by lo
 });
 $(".draw").addEventListener("click", () => window.dispatchEvent(new Event("lab:draw")));
 window.addEventListener("lab:shared", later);
+if (lab.sampling) set(lab.sampling);
 drawSettings();
 answered(draw);

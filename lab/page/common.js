@@ -17,14 +17,15 @@ function say(word, values = {}) {
   if (typeof word === "object") return say(word.word, word.values);
   let text = lab.words[lab.language][word] ?? lab.words.en[word] ?? word;
   if (typeof text === "object") text = text[plural.select(values.n)] ?? text.other;
-  return text.replace(/\{(\w+)\}/g, (_, name) => {
-    const value = values[name];
-    if (typeof value === "number") return minus(value.toLocaleString(lab.language));
+  return text.replace(/\{(\w+)\}/g, (whole, name) => {
+    const value = values[name] ?? whole;
+    if (typeof value === "number") return decimal(value);
     return typeof value === "object" ? say(value) : value;
   });
 }
 
 const minus = (number) => String(number).replace("-", "−");
+const decimal = (number, options) => minus(number.toLocaleString(lab.language, options));
 
 // Fills a template: data-word is an element's text, data-label its aria-label.
 function spell(root = element) {
@@ -99,11 +100,13 @@ function csv(lines) { // the mark makes Excel read UTF-8
   return new Blob(["\ufeff", text], { type: "text/csv;charset=utf-8" });
 }
 
-// What the tabs share: lab.shared = {pair, text, kind, layer, head, query, key}; all may be missing.
+// What the tabs share: lab.shared = {pair, text, ids, kind, layer, head, query, key}; all may be missing.
 
 lab.shared ??= {};
+// `ids` are those of the translation on show, as long as it is of this sentence.
 const share = (changes) => {
-  Object.assign(lab.shared, changes);
+  const other = ["text", "pair"].some((name) => name in changes && changes[name] !== lab.shared[name]);
+  Object.assign(lab.shared, other && { ids: undefined }, changes);
   window.dispatchEvent(new CustomEvent("lab:shared", { detail: changes }));
 };
 
@@ -117,7 +120,7 @@ function whenSeen(callback) {
 function ask(question) {
   element.dataset.state = "asking";
   element.ariaBusy = true;
-  trigger("ask", question);
+  trigger("ask", { language: lab.language, ...question });
 }
 
 // Draws every answer. A message ({message: {word, values}}) stands in place of the picture, or

@@ -14,8 +14,8 @@ let playing = null;
 const panels = [panel(0), panel(1)];
 
 const nameOf = Object.fromEntries(props.versions.map(({ key, name }) => [key, say(name)]));
-const decimals = (number, most = 2) => number.toLocaleString(lab.language, { maximumFractionDigits: most });
-const tenths = (number) => number.toLocaleString(lab.language, { maximumFractionDigits: 1, minimumFractionDigits: 1 });
+const decimals = (number, most = 2) => decimal(number, { maximumFractionDigits: most });
+const tenths = (number) => decimal(number, { maximumFractionDigits: 1, minimumFractionDigits: 1 });
 const languageOf = (side) => ({ zh: "zh-CN" })[shown.pair.split("-")[side]] ?? shown.pair.split("-")[side];
 const bar = sentenceBar($("form"), () => send());
 const pair = () => (props.pairs.includes(bar.pair) ? bar.pair : props.pairs[0]);

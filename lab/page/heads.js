@@ -11,7 +11,7 @@ let painted = ""; // whose attention the switches show
 const bar = sentenceBar($("form"), () => send());
 const name = (...head) => head.join(" ");
 const parsed = (key) => key.split(" ").map((part, i) => (i ? Number(part) : part));
-const exactly = (number) => number.toLocaleString(lab.language, { maximumFractionDigits: 2, minimumFractionDigits: 2 });
+const exactly = (number) => decimal(number, { maximumFractionDigits: 2, minimumFractionDigits: 2 });
 
 function send() {
   if (bar.pair !== wanted.pair) off.clear(); // another model has other heads
@@ -85,7 +85,7 @@ function named(heads) {
 
 // How often e to the power of `nats` is: "2.1", "4,300", then "10¹²".
 function times(nats) {
-  if (nats < Math.log(1e6)) return Math.exp(nats).toLocaleString(lab.language, { maximumSignificantDigits: 2 });
+  if (nats < Math.log(1e6)) return decimal(Math.exp(nats), { maximumSignificantDigits: 2 });
   return `10${String(Math.round(nats / Math.LN10)).replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit])}`;
 }
 

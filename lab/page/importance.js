@@ -4,7 +4,7 @@
 const state = { pair: null, rows: [], total: 0, sentences: [], running: false, by: "loss", down: true };
 const box = $("textarea");
 const lines = () => box.value.split("\n").map((line) => line.trim()).filter(Boolean);
-const digits = (number, most = 3) => number.toLocaleString(lab.language, { maximumFractionDigits: most, minimumFractionDigits: most });
+const digits = (number, most = 3) => decimal(number, { maximumFractionDigits: most, minimumFractionDigits: most });
 const ruleOf = Object.fromEntries(props.rules.map((rule) => [rule.name, rule]));
 const word = (label) => label.replace(" ", "_");
 

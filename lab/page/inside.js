@@ -25,6 +25,7 @@ let drawnKind = "";
 
 function note(changes) {
   const { kind } = changes;
+  chosen.ids = lab.shared.ids; // Translate's, which may begin with tokens that were forced
   if ("text" in changes || "pair" in changes) ["query", "key"].forEach((place) => delete chosen[place]);
   if (KINDS.includes(kind) && kind !== chosen.kind) {
     if (sideOf(kind) !== sideOf(chosen.kind ?? "cross")) delete chosen.query;

@@ -10,7 +10,7 @@ from lab import parts
 from lab.inside import STEPS, Journey, look_inside
 from lab.model import Checkpoint
 from lab.page.mathml import mathml
-from lab.page.questions import one_of, sentence, whole
+from lab.page.questions import one_of, prefix, sentence, whole
 from lab.page.view import Value, answers, drawing
 from lab.recording import KINDS
 from lab.tokens import BOS_ID, EOS_ID
@@ -20,7 +20,7 @@ TRANSLATIONS = 256  # kept, so that the next step of a journey needs no search
 DIGITS = 4  # of the numbers sent: one more than is shown
 
 
-def build(checkpoints: Mapping[str, Checkpoint]) -> None:
+def build(checkpoints: Mapping[str, Checkpoint], _: object = None) -> None:
     """Put the tab's drawing and its event into the Blocks around it."""
     pairs = list(checkpoints)
     view = drawing(
@@ -35,18 +35,20 @@ def build(checkpoints: Mapping[str, Checkpoint]) -> None:
 
 
 def answerer(checkpoints: Mapping[str, Checkpoint]) -> Callable[[Value], Value]:
-    """Answers questions {pair, text, kind, layer, head, query, key} by journeys.
+    """Answers questions {pair, text, ids, kind, layer, head, query, key} by journeys.
 
-    The target is the model's own greedy translation. Of the places all may be missing: then it is
-    the cross-attention of the last layer, its first head, a content word, and the key it looks at
-    most. A place beyond the last one is the last: sentences differ in length.
+    The target are the `ids`, else the model's own greedy translation. Of the places all may be
+    missing: then it is the cross-attention of the last layer, its first head, a content word, and
+    the key it looks at most. A place beyond the last one is the last: sentences differ in length.
     """
 
     @lru_cache(TRANSLATIONS)
-    def translated(pair: str, text: str) -> tuple[list[int], list[int]]:
+    def translated(pair: str, text: str, written: tuple[int, ...]) -> tuple[list[int], list[int]]:
         """The ids that the encoder reads, and those of the translation, <s> first."""
         checkpoint = checkpoints[pair]
         source = checkpoint.tokenizer.encode(text)
+        if written:
+            return source, [BOS_ID, *written]
         max_len = min(MAX_LEN, checkpoint.config.max_len)
         batch = torch.tensor([source], device=_device(checkpoint))
         target = parts.greedy_decode(checkpoint.model, batch, BOS_ID, EOS_ID, max_len)[0].tolist()
@@ -54,7 +56,7 @@ def answerer(checkpoints: Mapping[str, Checkpoint]) -> Callable[[Value], Value]:
 
     def answer(question: Value) -> Value:
         checkpoint, text = sentence(checkpoints, question)
-        source, target = translated(question["pair"], text)
+        source, target = translated(question["pair"], text, prefix(checkpoint, question.get("ids")))
         read = target[:-1]  # what is written last is read no more
         kind = one_of({"kind": "cross"} | question, "kind", list(KINDS))
         asking, answering = {

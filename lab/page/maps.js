@@ -23,12 +23,12 @@ const PALETTE = range(256).map((i) => colour(i / 255)); // a colour is made once
 const tinted = (share) => PALETTE[Math.round(255 * clamp(share, 0, 1))];
 const unpacked = (packed) => ({ ...packed, numbers: unpack(packed) });
 
-const share01 = (share) => (share > 0 && share < 0.005 ? "< 1 %" : percent(share));
-const rounded = (value) => value.toLocaleString(lab.language, { maximumFractionDigits: 1 }).replace("-", "−");
+const share01 = (share) => (share > 0 && share < 0.005 ? say("page.below_percent") : percent(share));
+const rounded = (value) => decimal(value, { maximumFractionDigits: 1 });
 const superscript = (number) => `${number}`.replace(/./g, (sign) => "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"["0123456789-".indexOf(sign)]);
 
 function scientific(value) { // 0.62, but 3 · 10⁻⁷
-  if (value === 0 || value >= 0.001) return value.toLocaleString(lab.language, { maximumSignificantDigits: 2 });
+  if (value === 0 || value >= 0.001) return decimal(value, { maximumSignificantDigits: 2 });
   const [digits, power] = value.toExponential(0).split("e");
   return `${digits} · 10${superscript(Number(power))}`;
 }

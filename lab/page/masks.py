@@ -29,7 +29,7 @@ LENGTH = 64  # positions in the table, a little more than the longest sentence
 SEEDS = 10_000
 
 
-def build(checkpoints: Checkpoints) -> None:
+def build(checkpoints: Checkpoints, _: object = None) -> None:
     """Put the tab's drawings and their events into the Blocks around it."""
     pairs = list(checkpoints)
     props: dict[str, Any] = dict(

@@ -99,7 +99,7 @@ function drawWave() {
   $(".which").textContent = say("masks.positions.which", { sine, cosine });
   $(".sentence").textContent = say(turns >= 1 ? "masks.positions.wave" : "masks.positions.long_wave", {
     sine, cosine, rows, turns: rounded(turns), share: share01(turns),
-    length: length.toLocaleString(lab.language, { maximumSignificantDigits: 4 }),
+    length: decimal(length, { maximumSignificantDigits: 4 }),
   });
   $(".plot").ariaLabel = $(".sentence").textContent;
   $(".wave").ariaValueText = $(".which").textContent;
@@ -129,7 +129,7 @@ function drawProducts() {
 function drawNumbers() {
   const { rows } = shown.table;
   const [sine, cosine] = [2 * state.wave, 2 * state.wave + 1];
-  const digits = (value) => value.toLocaleString(lab.language, { maximumFractionDigits: 3 });
+  const digits = (value) => decimal(value, { maximumFractionDigits: 3 });
   numbersTable($(".waves"), $(".sentence").textContent, say("masks.positions.position"), [`sin (${sine})`, `cos (${cosine})`],
     range(rows).map((position) => [`${position}`, digits(table(position, sine)), digits(table(position, cosine))]));
   numbersTable($("table.far"), say("masks.positions.profile"), say("masks.positions.distance"), [say("masks.positions.product")],

@@ -7,6 +7,8 @@ from typing import Any
 
 from lab.model import Checkpoint
 from lab.page.words import WORDS, say
+from lab.tokens import EOS_ID, PAD_ID
+from lab.translation import MAX_LEN
 
 MAX_CHARACTERS = 400
 MAX_PIECES = 60  # of the source: a heat map beyond is not readable
@@ -66,6 +68,17 @@ def whole(question: Mapping[str, Any], field: str, below: int, least: int = 0) -
         name = field_name(field)
         raise Refused("refused.number", why, field=name, least=least, most=below - 1)
     return value
+
+
+def prefix(checkpoint: Checkpoint, ids: Any) -> tuple[int, ...]:
+    """Ids the model could have written: </s> only at the end, and room for one more."""
+    size, limit = checkpoint.config.vocab_size, min(MAX_LEN, checkpoint.config.max_len) - 1
+    ids = ids or []
+    if not isinstance(ids, list) or len(ids) > limit:
+        raise Refused("translate.prefix")
+    if not all(type(i) is int and 0 < i < size and i != PAD_ID for i in ids) or EOS_ID in ids[:-1]:
+        raise Refused("translate.prefix")
+    return tuple(ids)
 
 
 def field_name(field: str) -> Any:

@@ -35,7 +35,7 @@ THEME = themes.Default(font=FONTS).set(
     button_primary_background_fill_hover="#9a3412",
     button_primary_background_fill_hover_dark="#9a3412",
 )
-# Each has `build(checkpoints)`, and a drawing of its name.
+# Each has `build(checkpoints, folder)` and a drawing of its name; `folder` is as below.
 TABS = {
     "translate": translate, "inside": inside, "masks": masks, "heads": heads, "compare": compare,
 }  # fmt: skip
@@ -87,11 +87,10 @@ def build(
             js_on_load=resource("common.js") + resource("title.js"),
             apply_default_css=False,
         )
-        with gr.Tabs():
+        with gr.Tabs(overflow_behavior="wrap"):  # on a phone they take a second line, and no menu
             for name, tab in TABS.items():
                 with gr.Tab(words.label(f"{name}.tab"), id=name):
-                    more = (folder,) if tab in (heads, compare) else ()
-                    tab.build(checkpoints, *more)
+                    tab.build(checkpoints, folder)
             for tab in tabs:
                 tab(page, checkpoints)
     return page.queue(max_size=256)  # "queue is full" beats a wait of ten minutes

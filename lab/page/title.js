@@ -1,9 +1,27 @@
-// The page's title, the switch to the other language (whose name it bears), and the open tab: it
-// stands in the address as ?tab=, and Back leads to the one before.
+// The page's title, the switch to the other language (whose name it bears), a way through the tabs
+// for who is new here, and the open tab: it stands in the address as ?tab=, and Back leads to the
+// one before.
 
 const other = lab.language === "en" ? "zh-CN" : "en";
 $(".other").lang = other;
 $(".other").addEventListener("click", () => lab.speak(other));
+
+// "New here? Start with {translate}, …": each name opens its tab. Once put away it stays away.
+const PATH = "lab.path";
+const remembered = () => { try { return localStorage.getItem(PATH); } catch { return null; } };
+const path = $(".path");
+path.append(...say("page.path").split(/\{(\w+)\}/).map((piece, i) => {
+  if (i % 2 === 0) return piece;
+  const link = Object.assign(button("to", say(`${piece}.tab`)), { value: piece });
+  link.addEventListener("click", () => tabButton(piece)?.click());
+  return link;
+}), " ", button("away", say("page.path_away")));
+path.hidden = Boolean(remembered());
+path.querySelector(".away").addEventListener("click", () => {
+  path.hidden = true;
+  $(".other").focus(); // the focus was on what is gone
+  try { localStorage.setItem(PATH, "away"); } catch { /* it comes back with the next visit */ }
+});
 
 const FIRST = "translate";
 const wantedTab = () => new URLSearchParams(location.search).get("tab") ?? FIRST;

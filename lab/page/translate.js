@@ -132,7 +132,7 @@ function follow({ kind, together, layer, head, heads, query }) {
 
 // What the address asks for; a value it does not name is the usual one, a wrong one is answered in words.
 function openLink() {
-  const { text, pair, method, prefix } = link;
+  const { text, pair, method, prefix, cuts } = link;
   if (text === null && pair === null && method === null && prefix.length === 0 && shown) {
     follow(link);
     link = null;
@@ -141,6 +141,11 @@ function openLink() {
   const known = pair ?? props.pairs[0];
   const asked = text ?? props.examples.find(([each]) => each === known)?.[1] ?? "";
   tell({ text: asked, ...(props.pairs.includes(known) && { pair: known }) });
+  if (method === "sample") {
+    const options = Object.fromEntries(CUTS.map((name, i) => [name, cuts[i] ?? null]));
+    lab.sampling = options;
+    window.dispatchEvent(new CustomEvent("lab:sampling", { detail: { options } }));
+  }
   translate(asked, known, method ?? "greedy", { prefix });
 }
 
@@ -312,7 +317,7 @@ if (!lab.offline) {
     const any = (names) => !sharing && names.some((name) => name in detail);
     if (any(["text", "pair"])) {
       news = true;
-      lab.remember({ s: lab.shared.text ?? "", p: lab.shared.pair ?? "", f: "", m: "", t: "" });
+      lab.remember({ s: lab.shared.text ?? "", p: lab.shared.pair ?? "", f: "", m: "", c: "", t: "" });
     }
     if (any(["kind", "layer", "head", "query"]) && lab.shared.text === shown?.asked.text) {
       follow(detail);

@@ -15,12 +15,12 @@ from lab.model import Checkpoint, parameter_count
 from lab.page import resource
 from lab.page.cache import Cache
 from lab.page.mathml import mathml
-from lab.page.questions import Refused, one_of, sentence, whole
+from lab.page.questions import Refused, one_of, prefix, sentence, whole
 from lab.page.view import Value, answers, drawing, failure, message, packed
 from lab.page.words import label
 from lab.steps import BeamTree, Candidate, Path, Step, beam_tree, distribution, follow
-from lab.tokens import BOS_ID, EOS_ID, PAD_ID, pad
-from lab.translation import MAX_LEN, Search, encode, finished
+from lab.tokens import BOS_ID, EOS_ID, pad
+from lab.translation import Search, encode, finished
 
 OPTIONS = {
     "greedy": (),
@@ -43,7 +43,7 @@ FORMULAS = {  # of lab.views.rollout and rollout_to_source, and of a beam
 ASKED = "() => ['text', 'pair', 'method', 'options'].map((name) => lab.question[name])"
 
 
-def build(checkpoints: Mapping[str, Checkpoint]) -> None:
+def build(checkpoints: Mapping[str, Checkpoint], _: object = None) -> None:
     """Put the tab's drawings and events into the Blocks around it."""
     pairs = list(checkpoints)
     examples = [(pair, text) for pair in pairs for text in checkpoints[pair].examples]
@@ -123,7 +123,7 @@ def read(checkpoints: Mapping[str, Checkpoint], question: Mapping[str, Any]) -> 
     if method == "sample":  # without a seed, each question draws anew
         seed = whole({"seed": random.getrandbits(32), **options}, "seed", 2**32)
         search = replace(_cuts(checkpoint, options), seed=seed)
-    return Question(checkpoint, text, search, _prefix(checkpoint, options))
+    return Question(checkpoint, text, search, prefix(checkpoint, options.get("prefix")))
 
 
 def _cuts(checkpoint: Checkpoint, options: Mapping[str, Any]) -> Search:
@@ -145,17 +145,6 @@ def _number(question: Mapping[str, Any], field: str, most: float) -> float:
     if type(value) not in (int, float) or not 0 <= value <= most:
         raise Refused("translate.not_a_number", field=field, most=most)
     return float(value)
-
-
-def _prefix(checkpoint: Checkpoint, options: Mapping[str, Any]) -> tuple[int, ...]:
-    """Ids the model could have written: </s> only at the end, and room for one more."""
-    ids = options.get("prefix") or []
-    size, limit = checkpoint.config.vocab_size, min(MAX_LEN, checkpoint.config.max_len) - 1
-    if not isinstance(ids, list) or len(ids) > limit:
-        raise Refused("translate.prefix")
-    if not all(type(i) is int and 0 < i < size and i != PAD_ID for i in ids) or EOS_ID in ids[:-1]:
-        raise Refused("translate.prefix")
-    return tuple(ids)
 
 
 # Answers
@@ -304,17 +293,17 @@ def _tree(tree: BeamTree) -> Value:
 def chances(checkpoints: Mapping[str, Checkpoint], question: Mapping[str, Any]) -> Value:
     """What the token after a prefix is drawn from, before and after temperature and cuts."""
     checkpoint, text = sentence(checkpoints, question)
-    prefix, search = _prefix(checkpoint, question), _cuts(checkpoint, question)
-    if EOS_ID in prefix:
+    begun, search = prefix(checkpoint, question.get("prefix")), _cuts(checkpoint, question)
+    if EOS_ID in begun:
         raise Refused("translate.prefix")
-    found = distribution(checkpoint, text, prefix, search, top=SHOWN)
+    found = distribution(checkpoint, text, begun, search, top=SHOWN)
     return {
         "chances": [
             [each.id, each.piece, _short(each.before), _short(each.after)] for each in found.chances
         ],
         "others": [_short(share) for share in found.others],
         "left": found.left,
-        "text": checkpoint.tokenizer.decode(prefix),
+        "text": checkpoint.tokenizer.decode(begun),
     }
 
 

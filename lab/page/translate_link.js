@@ -1,5 +1,8 @@
 // A link that shows the same again: ?s=sentence&p=pair&l=layer&h=head&t=token, counted from 1.
-// Beside them, where they are not the usual: k=kind, v=mean, maximum or rollout, f=forced ids.
+// Beside them, where they are not the usual: k=kind, v=mean, maximum or rollout, f=forced ids,
+// m=beam or sample, and of that c=temperature,top-k,top-p.
+
+const CUTS = ["temperature", "top_k", "top_p"];
 
 function address() {
   const link = new URL(location.origin + location.pathname);
@@ -17,7 +20,8 @@ function onShow() { // "" is the usual
       : state.head === "all" ? "" : state.head + 1,
     k: state.kind === "cross" ? "" : state.kind,
     v: state.together === "mean" ? "" : state.together,
-    m: asked.method === "beam" ? "beam" : "",
+    m: asked.method === "greedy" ? "" : asked.method,
+    c: asked.method === "sample" ? CUTS.map((name) => asked.options[name] ?? "").join(",") : "",
     f: forced.join(","),
   };
 }
@@ -29,14 +33,16 @@ function wanted(search) {
   const one = (name, choices) => (choices.includes(link.get(name)) ? link.get(name) : null);
   const several = (link.get("h") ?? "").split(",").map((each) => each.split(".").map(place));
   const found = {
-    text: link.get("s"), pair: link.get("p"), method: one("m", ["greedy", "beam"]),
+    text: link.get("s"), pair: link.get("p"), method: one("m", ["greedy", "beam", "sample"]),
+    cuts: (link.get("c") ?? "").split(",").map((each) => (/^\d{1,5}(\.\d{1,3})?$/.test(each) ? Number(each) : null)),
     prefix: (link.get("f") ?? "").split(",").filter((id) => /^\d{1,7}$/.test(id)).map(Number),
     kind: one("k", ["cross", "decoder", "encoder"]), together: one("v", ["mean", "maximum", "rollout"]),
     layer: link.get("l") === "all" ? "all" : place(link.get("l")), head: place(link.get("h")),
     heads: several.every((each) => each.length === 2 && each.every((i) => i !== null)) ? several : null,
     query: place(link.get("t")),
   };
-  return Object.values(found).some((value) => value !== null && value.length !== 0) ? found : null;
+  const { cuts, ...others } = found; // which alone ask for nothing
+  return Object.values(others).some((value) => value !== null && value.length !== 0) ? found : null;
 }
 
 function copyLink() {

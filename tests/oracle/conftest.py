@@ -33,6 +33,19 @@ def zygote(home):
         yield zygote
 
 
+@pytest.fixture(scope="session")
+def light():
+    return _light
+
+
+def _light(worker="a_light_worker", **options):
+    """A parent that has no more ready than torch: for how processes live and die, not for what is
+    in them."""
+    zygote = Zygote(worker, path=[HERE], **options)
+    zygote._settings["preload"] = ()
+    return zygote
+
+
 @pytest.fixture
 def child(zygote):
     with zygote.spawn() as child:

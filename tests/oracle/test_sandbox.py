@@ -429,9 +429,9 @@ def test_caution_names_what_is_missing():
     assert "cannot forge" in said and "your rights" in said and "container" in said
 
 
-def test_layers_fail_alone(ask):
+def test_layers_fail_alone(ask, light):
     """Where one is missing the others stand: without Landlock, no fork and no socket still."""
-    with Zygote("a_worker", path=[HERE], layers=["limits", "seccomp"]) as weaker:
+    with light(layers=["limits", "seccomp"]) as weaker:
         with weaker.spawn() as child:
             assert child.sandbox["landlock"] == "not asked for"
             assert strength(child.sandbox) == "partial"

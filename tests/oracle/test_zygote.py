@@ -51,10 +51,10 @@ def eventually(condition, seconds=10):
     return condition()
 
 
-@pytest.fixture
-def own():
-    """A zygote that a test may mistreat."""
-    with Zygote("a_worker", path=[HERE]) as zygote:
+@pytest.fixture(scope="module")
+def own(light):
+    """A zygote that tests may mistreat: whatever they do to it, it starts again."""
+    with light() as zygote:
         yield zygote
 
 
@@ -191,7 +191,8 @@ JUDGE = """
 import os, sys, time
 from autograder.oracle import wire
 from autograder.oracle.zygote import Zygote
-zygote = Zygote("a_worker", path=[sys.argv[1]])
+zygote = Zygote("a_light_worker", path=[sys.argv[1]])
+zygote._settings["preload"] = ()
 children = [zygote.spawn() for _ in range(3)]
 wire.send(children[0].socket, "open('file', 'w').write('x')\\nwhile True: pass")
 pids = [child.pid for child in children]
@@ -280,9 +281,9 @@ def test_the_parent_has_one_thread(zygote):
     assert "Threads:\t1\n" in status
 
 
-def test_a_stray_is_caught(ask):
+def test_a_stray_is_caught(ask, light):
     """On a host without seccomp a child can fork; what it leaves ends with it all the same."""
-    with Zygote("a_worker", path=[HERE], layers=["limits"]) as zygote:
+    with light(layers=["limits"]) as zygote:
         with zygote.spawn() as child:
             strays = ask(
                 child,
@@ -308,9 +309,9 @@ def test_a_stray_is_caught(ask):
             assert not children_of(zygote._home.process.pid)
 
 
-def test_a_deep_folder_is_removed(ask):
+def test_a_deep_folder_is_removed(ask, light):
     """Without a disk of its own a child's files are removed, however they lie."""
-    with Zygote("a_worker", path=[HERE], layers=["limits", "landlock", "seccomp"]) as zygote:
+    with light(layers=["limits", "landlock", "seccomp"]) as zygote:
         with zygote.spawn() as child:
             said = ask(
                 child,
@@ -365,12 +366,12 @@ def test_what_stands_beside_a_secret_is_granted(tmp_path):
     assert not list(nursery.without(tmp_path, {tmp_path}))
 
 
-def test_what_is_withheld_cannot_be_read(ask):
+def test_what_is_withheld_cannot_be_read(ask, light):
     """A package among Python's own is closed, its neighbours are open and can be imported."""
     import jaxtyping
 
     package = Path(jaxtyping.__file__).parent
-    with Zygote("a_worker", path=[HERE], withheld=[package]) as zygote, zygote.spawn() as child:
+    with light(withheld=[package]) as zygote, zygote.spawn() as child:
         closed = ask(child, f"answer = open({str(package / '__init__.py')!r}).read()")
         beside = ask(child, "import sacrebleu, wave; answer = sacrebleu.__name__")
 
@@ -378,12 +379,12 @@ def test_what_is_withheld_cannot_be_read(ask):
     assert beside == "sacrebleu"
 
 
-def test_a_worker_that_cannot_start_is_told():
+def test_a_worker_that_cannot_start_is_told(light):
     """The machine's fault comes with the reason, and leaves nothing."""
     before = opened(), folders()
 
     with pytest.raises(Unavailable, match="no_such_worker"):
-        Zygote("no_such_worker").start()
+        light("no_such_worker").start()
 
     assert (opened(), folders()) == before
 
@@ -408,9 +409,9 @@ def test_no_room_to_fork_is_told(own):
     nursery.discard(moved)
 
 
-def test_closing_twice_and_late(ask):
+def test_closing_twice_and_late(ask, light):
     """A child may be closed after its zygote, either twice, and a zygote used again."""
-    zygote = Zygote("a_worker", path=[HERE])
+    zygote = light()
     child = zygote.spawn()
     zygote.close()
     zygote.close()
@@ -422,8 +423,8 @@ def test_closing_twice_and_late(ask):
 
 
 @pytest.fixture(scope="module")
-def interpreters():
-    with Zygote("a_worker", path=[HERE], fork=False) as zygote:
+def interpreters(light):
+    with light(fork=False) as zygote:
         yield zygote
 
 

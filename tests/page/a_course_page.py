@@ -5,16 +5,14 @@ import json
 import os
 import shutil
 import signal
-import socket
-import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import a_course as a
-import httpx
+import a_server
 import pytest
+from a_server import free_ports, until
 from starlette.testclient import TestClient
 
 from autograder.classroom import accounts, settings, teaching
@@ -100,44 +98,20 @@ def the_unit(client):
 
 
 def until_graded(client, seconds=120):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if (found := the_unit(client))["state"] not in ("waiting", "replaced"):
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"not graded after {seconds} s: {found}")
+    """The unit, as soon as it is graded."""
+    until(lambda: the_unit(client)["state"] not in ("waiting", "replaced"), seconds=seconds)
+    return the_unit(client)
 
 
 @contextmanager
 def served(project, said):
     """The address of `lab app --course` in a project; and its process, which may be killed."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, str(ROOT / "app.py"), "--course", "--port", str(port)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with said.open("a") as out:
-        app = subprocess.Popen(
-            [*command, "--device", "cpu"], cwd=project, stdout=out, stderr=out, env=environment
-        )
-        try:
-            yield _when_it_answers(f"http://127.0.0.1:{port}", app, said), app
-        finally:
-            if app.poll() is None:
-                app.send_signal(signal.SIGINT)
-                app.wait(30)
-
-
-def _when_it_answers(address, app, said, seconds=120):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(f"{address}/login", timeout=10).is_success:
-                return address
-        except httpx.TransportError:
-            time.sleep(0.2)
-        assert app.poll() is None, said.read_text()
-    raise AssertionError(f"no page after {seconds} s: {said.read_text()}")
+    (port,) = free_ports()
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, ROOT / "app.py", "--course", "--port", str(port), "--device", "cpu"]
+    there = {"cwd": project, "env": os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}}
+    with a_server.served(command, f"{address}/login", said, signal.SIGINT, **there) as app:
+        yield address, app
 
 
 def copy_of(project, folder):

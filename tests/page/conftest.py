@@ -1,13 +1,12 @@
-"""A page that runs, and a browser to look at it."""
+"""A page that runs, and visitors who look at it."""
 
-import socket
-import subprocess
+import re
 import sys
-import time
 from pathlib import Path
+from urllib.parse import urljoin
 
-import httpx
 import pytest
+from a_server import free_ports, served
 
 ROOT = Path(__file__).parents[2]
 
@@ -15,28 +14,45 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="session")
 def running_page(tmp_path_factory):
     """The address of the page, started as a visitor starts it; it may not print a stack trace."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports()
+    address = f"http://127.0.0.1:{port}"
     said = tmp_path_factory.mktemp("page") / "said.txt"
     command = [sys.executable, "app.py", "--port", str(port), "--device", "cpu"]
-    with said.open("w") as out, subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out) as app:
-        address = f"http://127.0.0.1:{port}"
-        try:
-            _wait_until_served(address, app, said)
-            yield address
-        finally:
-            app.terminate()
+    with served(command, address, said, cwd=ROOT):
+        yield address
     assert "Traceback" not in said.read_text()
 
 
-def _wait_until_served(address, app, said, seconds=120):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(address, timeout=10).is_success:
-                return
-        except httpx.TransportError:
-            time.sleep(0.2)  # not listening yet
-        assert app.poll() is None, said.read_text()
-    raise AssertionError(f"no page after {seconds} s: {said.read_text()}")
+@pytest.fixture
+def pardoned():
+    """What a visitor's console may say all the same: nothing, unless a module says otherwise."""
+    return re.compile("(?!)")
+
+
+@pytest.fixture
+def open_page(browser, pardoned):
+    """Opens an address for a new visitor, whose page must stay free of errors and of requests to
+    elsewhere; `below`: where its own addresses begin."""
+    contexts, faults = [], []
+
+    def open_page(address, before="", below="/", **options):
+        size = {"width": 1280, "height": 1000}
+        context = browser.new_context(**{"viewport": size, "reduced_motion": "reduce"} | options)
+        contexts.append(context)
+        context.add_init_script(before)
+        page = context.new_page()
+        ours = (urljoin(address, below), "data:", "blob:")
+        page.on("console", lambda said: found(f"{said.text} {said.location}", said.type == "error"))
+        page.on("pageerror", lambda error: found(str(error)))
+        page.on("request", lambda asked: found(asked.url, not asked.url.startswith(ours)))
+        page.goto(address)
+        return page
+
+    def found(fault, counts=True):
+        if counts and not pardoned.search(fault):
+            faults.append(fault)
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert faults == []

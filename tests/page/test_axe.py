@@ -17,24 +17,18 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("page")]
 
 
 @pytest.fixture
-def visit(browser, running_page):
+def visit(open_page, running_page):
     """A visitor by language and light."""
-    contexts = []
 
     def come(language="en", theme="light", width=1280):
-        context = browser.new_context(
-            locale=language, color_scheme=theme, reduced_motion="reduce", bypass_csp=True,
-            viewport={"width": width, "height": 1000},
+        page = open_page(
+            f"{running_page}/?__theme={theme}", locale=language, color_scheme=theme,
+            viewport={"width": width, "height": 1000}, bypass_csp=True,
         )  # fmt: skip
-        contexts.append(context)
-        page = context.new_page()
-        page.goto(f"{running_page}/?__theme={theme}")
         page.wait_for_selector("#translate [data-state=done]", timeout=60_000)
         return page
 
-    yield come
-    for context in contexts:
-        context.close()
+    return come
 
 
 def open_tab(page, tab):

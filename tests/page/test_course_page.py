@@ -1,11 +1,11 @@
 """The course on the page without a browser: who comes in, what is kept, who sees what."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
@@ -16,6 +16,7 @@ import a_course as a
 import a_course_page as c
 import httpx
 import pytest
+from a_server import until
 
 from autograder.classroom import accounts, door, grading, settings, teaching
 from autograder.classroom.accounts import Account, Accounts, Rate
@@ -679,9 +680,16 @@ def test_a_killed_server_goes_on_with_what_is_left(project, tmp_path):
                 assert httpx.get(address + path).status_code == 401, path
     assert "Traceback" not in said.read_text()
     assert "王小明" not in json.dumps(config)
-    time.sleep(1)
-    left = [each.read_bytes() for each in Path("/proc").glob("[0-9]*/cmdline") if each.exists()]
-    assert not any(str(project).encode() in each for each in left)
+    until(lambda: not working_in(project))
+
+
+def working_in(project):
+    """The commands of processes that name this project: a server's graders end after it."""
+    commands = []
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has just ended
+            commands.append(each.read_bytes())
+    return [each for each in commands if str(project).encode() in each]
 
 
 def test_a_fault_of_the_machine_is_tried_again_at_the_next_start(course, ada, project):
@@ -696,7 +704,7 @@ def test_a_fault_of_the_machine_is_tried_again_at_the_next_start(course, ada, pr
     again._job = Quiet()
     again.start()
     try:
-        assert wait_for(lambda: handed_in.result["status"] == "graded")
+        until(lambda: handed_in.result["status"] == "graded")
     finally:
         again.stop()
 
@@ -718,7 +726,7 @@ def test_a_result_that_cannot_be_written_is_no_loss(course, ada, project, monkey
     course.queue._job = Quiet()
     course.start()
     try:
-        assert wait_for(lambda: handed_in.result is not None)
+        until(lambda: handed_in.result is not None)
     finally:
         course.stop()
     assert len(failures) == 2
@@ -737,13 +745,6 @@ class Quiet:
 
     def grade(self, name, raw):
         return job.failed(name, "") | {"status": "graded", "points": 0.0}
-
-
-def wait_for(done, seconds=10):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and not done():
-        time.sleep(0.02)
-    return done()
 
 
 def test_a_course_without_accounts_does_not_open(project):

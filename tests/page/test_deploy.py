@@ -5,42 +5,18 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
+from a_server import free_ports, status, until
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "docs/deploy"
 pytestmark = pytest.mark.xdist_group("deploy")
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def until(ready, process, said, seconds=120):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        assert process.poll() is None, said.read_text()
-        try:
-            if ready():
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    raise AssertionError(f"not there after {seconds} s: {said.read_text()}")
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +57,13 @@ def nginx(tmp_path_factory):
                 )
         for port, process in zip(behind, processes, strict=True):
             address, said = f"http://127.0.0.1:{port}/robots.txt", folder / f"{port}.txt"
-            until(lambda address=address: httpx.get(address).is_success, process, said)
+            until(lambda address=address: status(address) == 200, process, said)
         said = folder / "said.txt"
         with said.open("w") as out:
             command = [binary, "-p", str(folder), "-c", str(folder / "nginx.conf")]
             processes.append(subprocess.Popen(command, stdout=out, stderr=out))
         address = f"http://127.0.0.1:{front}"
-        until(lambda: httpx.get(f"{address}/lab").status_code == 301, processes[-1], said)
+        until(lambda: status(f"{address}/lab") == 301, processes[-1], said)
         yield address, [f"http://127.0.0.1:{port}" for port in behind]
     finally:
         for process in processes:
@@ -202,27 +178,10 @@ def test_harm_does_not_come_through_either(nginx):
 
 
 @pytest.mark.browser
-def test_a_browser_works_below_the_path(nginx, browser):
+def test_a_browser_works_below_the_path(nginx, open_page):
     """The page, its scripts, a question and its answer; nothing is asked of the root."""
     address, _ = nginx
-    context = browser.new_context(reduced_motion="reduce")
-    page = context.new_page()
-    faults = []
-    page.on(
-        "console",
-        lambda said: (
-            faults.append(f"{said.text} {said.location}") if said.type == "error" else None
-        ),
-    )
-    page.on(
-        "request",
-        lambda request: (
-            None
-            if request.url.startswith((f"{address}/lab", "data:", "blob:"))
-            else faults.append(request.url)
-        ),
-    )
-    page.goto(f"{address}/lab/")
+    page = open_page(f"{address}/lab/", below="/lab")
     page.wait_for_selector("#translate [data-answers]", state="attached")
     field = page.locator("#translate input.text, #sentence textarea").first
     field.fill("A dog is running in the park.")
@@ -230,8 +189,6 @@ def test_a_browser_works_below_the_path(nginx, browser):
     field.press("Enter")
     page.wait_for_selector(f"[data-answers]:not([data-answers='{before}'])", state="attached")
     assert page.locator("#translate .translation").first.inner_text().strip()
-    context.close()
-    assert faults == []
 
 
 def test_the_unit_is_one_that_systemd_reads(tmp_path):

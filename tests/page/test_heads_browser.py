@@ -1,7 +1,6 @@
 """The Heads and Compare tabs in a real Chromium: switch, measure, play, compare."""
 
 import re
-from contextlib import contextmanager
 
 import pytest
 
@@ -13,41 +12,27 @@ from lab.translation import translate
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("page")]  # one server for all
 
 
-@contextmanager
-def visit(browser, address, tab, **options):
-    """A fresh visitor of a tab, which must stay free of errors and of requests to elsewhere."""
-    size = {"width": 1280, "height": 1000}
-    context = browser.new_context(**{"viewport": size, "reduced_motion": "reduce"} | options)
-    page = context.new_page()
-    faults = []
-    page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("request", lambda request: faults.append(request.url) if not ours(request) else None)
+@pytest.fixture
+def visit(open_page, running_page):
+    """Opens one of the tabs, by its name, and waits for what is drawn in it."""
 
-    def ours(request):
-        return request.url.startswith((address, "data:", "blob:"))
+    def come(tab, drawing, **options):
+        page = open_page(running_page, **options)
+        page.get_by_role("tab", name=tab, exact=True).click()
+        page.wait_for_selector(f"#{drawing} [data-state=done]")
+        return page
 
-    page.goto(address)
-    page.get_by_role("tab", name=tab, exact=True).click()
-    try:
-        yield page
-    finally:
-        context.close()
-    assert faults == []
+    return come
 
 
 @pytest.fixture
-def heads(browser, running_page):
-    with visit(browser, running_page, "Heads") as page:
-        page.wait_for_selector("#heads [data-state=done]")
-        yield page
+def heads(visit):
+    return visit("Heads", "heads")
 
 
 @pytest.fixture
-def compare(browser, running_page):
-    with visit(browser, running_page, "Compare") as page:
-        page.wait_for_selector("#compare [data-state=done]")
-        yield page
+def compare(visit):
+    return visit("Compare", "compare")
 
 
 def switch(page, name):
@@ -174,19 +159,18 @@ def test_a_run_is_walked_moment_by_moment(compare):
     assert re.search(r"[\d.]+ ms per token on CPU", compare.locator(".facts").first.inner_text())
 
 
-def test_the_run_plays_unless_less_motion_is_asked(browser, running_page):
+def test_the_run_plays_unless_less_motion_is_asked(visit):
     """It plays by itself, can be paused, and goes on from there."""
-    with visit(browser, running_page, "Compare", reduced_motion="no-preference") as page:
-        page.wait_for_selector("#compare [data-state=done]")
-        at = "() => Number(document.querySelector('#compare input.at').value)"
-        page.wait_for_function(f"() => ({at})() === 1")
+    page = visit("Compare", "compare", reduced_motion="no-preference")
+    at = "() => Number(document.querySelector('#compare input.at').value)"
+    page.wait_for_function(f"() => ({at})() === 1")
 
-        page.get_by_role("button", name="Pause").click()
-        paused = page.evaluate(at)
-        page.get_by_role("button", name="Play").click()
-        page.wait_for_function(f"paused => ({at})() === paused + 1", arg=paused)
+    page.get_by_role("button", name="Pause").click()
+    paused = page.evaluate(at)
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_function(f"paused => ({at})() === paused + 1", arg=paused)
 
-        assert 1 <= paused < 7
+    assert 1 <= paused < 7
 
 
 def test_two_models_stand_side_by_side(compare):
@@ -205,12 +189,12 @@ def test_two_models_stand_side_by_side(compare):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_both_tabs_fit_a_phone_in_chinese(browser, running_page, theme):
+def test_both_tabs_fit_a_phone_in_chinese(visit, theme):
     """390 px without sideways scrolling, in Chinese, every word of it there."""
     for tab, name in (("比较", "compare"), ("注意力头", "heads")):
-        with visit(browser, running_page, tab, locale="zh-CN", color_scheme=theme) as page:
-            page.set_viewport_size({"width": 390, "height": 844})  # a phone has tabs in a menu
-            page.wait_for_selector(f"#{name} [data-state=done]")
+        page = visit(tab, name, locale="zh-CN", color_scheme=theme)
+        page.set_viewport_size({"width": 390, "height": 844})  # a phone has tabs in a menu
+        page.wait_for_selector(f"#{name} [data-state=done]")
 
-            page.wait_for_function("document.documentElement.scrollWidth <= 390")
-            assert not re.search(rf"\b{name}\.\w", page.locator(f"#{name}").inner_text())
+        page.wait_for_function("document.documentElement.scrollWidth <= 390")
+        assert not re.search(rf"\b{name}\.\w", page.locator(f"#{name}").inner_text())

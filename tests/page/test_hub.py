@@ -3,10 +3,8 @@
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from html import unescape
 from importlib.util import find_spec
@@ -17,6 +15,7 @@ import a_course as a
 import a_course_page as c
 import httpx
 import pytest
+from a_server import free_ports, until
 
 from autograder.classroom import settings, teaching
 from autograder.classroom.door import ON_THE_WAY, _out
@@ -95,7 +94,8 @@ def hub(new_project, tmp_path_factory):
     command = [sys.executable, "-m", "jupyterhub", "-f", str(configuration)]
     with said.open("w") as out, subprocess.Popen(command, cwd=folder, stdout=out, stderr=out) as it:
         try:
-            wait_for(port, it, said)
+            # the Hub answers before its services do; it says when all are there
+            until(lambda: "JupyterHub is now running" in said.read_text(), it, said)
             yield (port, page), said
         finally:
             it.send_signal(signal.SIGTERM)
@@ -120,24 +120,6 @@ def config(port, page, project):
         f"{snippet}{REST}c.JupyterHub.hub_port = {port}\n"
         f"c.JupyterHub.services[0]['environment'] = {environment!r}\n"
     )
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def wait_for(port, process, said, seconds=120):
-    """The Hub answers before its services do; it says when all are there."""
-    deadline = time.monotonic() + seconds
-    while "JupyterHub is now running" not in said.read_text():
-        assert process.poll() is None and time.monotonic() < deadline, said.read_text()
-        time.sleep(0.1)
 
 
 def processes_of(port):

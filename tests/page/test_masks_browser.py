@@ -16,26 +16,12 @@ VIEWS = {"masks": "Paint a mask", "faults": "Break the masks", "positions": "Pos
 
 
 @pytest.fixture
-def page(browser, running_page):
-    """A visitor at the tab, whose page must stay free of errors and of requests to elsewhere."""
-    context = browser.new_context(
-        viewport={"width": 1280, "height": 1000}, reduced_motion="reduce", locale="en"
-    )
-    page = context.new_page()
-    faults = []
-    page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("request", lambda asked: faults.append(asked.url) if elsewhere(asked.url) else None)
-
-    def elsewhere(url):
-        return not url.startswith((running_page, "data:", "blob:"))
-
-    page.goto(running_page)
+def page(open_page, running_page):
+    """A visitor at the tab."""
+    page = open_page(running_page, locale="en")
     page.get_by_role("tab", name="Masks & positions").click()
     page.wait_for_selector("#masks [data-state=done]")
-    yield page
-    context.close()
-    assert faults == []
+    return page
 
 
 def see(page, view):
@@ -248,11 +234,9 @@ def test_shuffled_the_attention_is_the_same(page):
     assert after == [*before[:-1][::-1], "</s>"]
 
 
-def test_the_tab_speaks_chinese_on_a_phone(browser, running_page):
+def test_the_tab_speaks_chinese_on_a_phone(open_page, running_page):
     """No English word is left in the static text, and nothing spills over."""
-    context = browser.new_context(viewport={"width": 390, "height": 844}, locale="zh-CN")
-    page = context.new_page()
-    page.goto(running_page)
+    page = open_page(running_page, viewport={"width": 390, "height": 844}, locale="zh-CN")
     page.get_by_role("tab", name="掩码与位置").click()
     page.wait_for_selector("#masks [data-state=done]")
 
@@ -265,4 +249,3 @@ def test_the_tab_speaks_chinese_on_a_phone(browser, running_page):
         for text in page.locator(f"#{view} :is(h2, figcaption, button, summary)").all_inner_texts():
             assert re.search("[\u4e00-\u9fff]", text) or not text.strip(), text
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    context.close()

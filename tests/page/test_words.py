@@ -151,22 +151,15 @@ def test_no_text_ends_the_script_it_stands_in():
 
 
 @pytest.fixture
-def visit(browser, running_page):
+def visit(open_page, running_page):
     """A visitor whose browser speaks a language; a script may run before the page's."""
-    contexts = []
 
     def come(locale, address="/", before=""):
-        context = browser.new_context(locale=locale, reduced_motion="reduce")
-        contexts.append(context)
-        context.add_init_script(before)
-        page = context.new_page()
-        page.goto(running_page + address)
+        page = open_page(running_page + address, before, locale=locale)
         page.wait_for_selector("[data-state=done]")
         return page
 
-    yield come
-    for context in contexts:
-        context.close()
+    return come
 
 
 def spoken_by(page):

@@ -1,18 +1,15 @@
 """Your code and Progress in a real Chromium: a learner mends a part, and the page follows."""
 
 import os
-import socket
-import subprocess
 import sys
-import time
 
 import a_folder_of_work as a
-import httpx
 import pytest
+from a_server import free_ports, served
 
 from lab.course import PARTS, unit_named
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("your-code")]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("page")]
 
 ATTENTION = "scaled_dot_product_attention"
 
@@ -26,57 +23,26 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(folder, tmp_path_factory):
     """The page for this folder, started as a learner starts it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports()
+    address = f"http://127.0.0.1:{port}"
     kept = tmp_path_factory.mktemp("kept")
     said = kept / "said.txt"
     command = [sys.executable, "app.py", "--port", str(port), "--device", "cpu", "--work", folder]
     environment = os.environ | {"LAB_PROGRESS": str(kept)}
-    with (
-        said.open("w") as out,
-        subprocess.Popen(command, cwd=a.ROOT, stdout=out, stderr=out, env=environment) as app,
-    ):
-        address = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 120
-        while not _served(address):
-            assert app.poll() is None and time.monotonic() < deadline, said.read_text()
-            time.sleep(0.2)
+    with served(command, address, said, cwd=a.ROOT, env=environment):
         yield address
-        app.terminate()
     assert "Traceback" not in said.read_text()
 
 
-def _served(address):
-    try:
-        return httpx.get(address, timeout=10).is_success
-    except httpx.TransportError:
-        return False
-
-
 @pytest.fixture
-def visit(browser):
-    """Opens a tab for a visitor whose page must stay free of errors and of requests elsewhere."""
-    contexts, faults = [], []
+def visit(open_page):
+    """Opens a tab."""
 
     def come(address, tab, width=1280, theme="light", locale="en"):
-        context = browser.new_context(
-            viewport={"width": width, "height": 1000}, color_scheme=theme, locale=locale,
-            reduced_motion="reduce",
-        )  # fmt: skip
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on(
-            "request",
-            lambda request: (
-                None
-                if request.url.startswith((address, "data:", "blob:"))
-                else faults.append(request.url)
-            ),
+        size = {"width": width, "height": 1000}
+        page = open_page(
+            f"{address}/?__theme={theme}", viewport=size, color_scheme=theme, locale=locale
         )
-        page.goto(f"{address}/?__theme={theme}")
         page.wait_for_selector("[data-state=done]")
         found = page.get_by_role("tab", name=tab)
         if not found.count():  # on a phone the last tabs are behind three points
@@ -85,10 +51,7 @@ def visit(browser):
         found.click()
         return page
 
-    yield come
-    for context in contexts:
-        context.close()
-    assert faults == []
+    return come
 
 
 def shown(page):
