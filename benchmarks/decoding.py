@@ -19,8 +19,8 @@ from typing import Any
 import ctranslate2
 import numpy as np
 import torch
-import transformers
 from ctranslate2.specs import common_spec, transformer_spec
+from rivals import BOS, EOS, PAD, marian
 from speed import measure, processor, report
 from torch import nn
 
@@ -28,13 +28,11 @@ from lab import decoding
 from lab.model import Config, build, initialise
 
 torch.set_num_threads(1)
-transformers.logging.set_verbosity_error()
 CONFIGS = [
     Config(vocab_size=8000, d_model=256, n_heads=4, n_layers=3, d_ff=1024, dropout=0.0),
     Config(vocab_size=6000, d_model=128, n_heads=4, n_layers=4, d_ff=512, dropout=0.0),
 ]
 SOURCE, NEW = 14, 14  # tokens read and tokens written
-PAD, BOS, EOS = 0, 1, 2
 NEVER = -1  # ends no sentence
 LENGTH_PENALTY = 0.6
 
@@ -51,51 +49,6 @@ def model_of(config: Config) -> nn.Module:
             elif name.endswith("norm.weight"):
                 parameter.normal_(mean=1.0, std=0.2, generator=generator)
     return model
-
-
-def marian(model: Any, config: Config) -> Any:
-    """transformers' Marian with our weights: post-norm, ReLU, scaled and tied embeddings too."""
-    theirs: Any = transformers.MarianMTModel(
-        transformers.MarianConfig(
-            vocab_size=config.vocab_size,
-            d_model=config.d_model,
-            encoder_layers=config.n_layers,
-            decoder_layers=config.n_layers,
-            encoder_attention_heads=config.n_heads,
-            decoder_attention_heads=config.n_heads,
-            encoder_ffn_dim=config.d_ff,
-            decoder_ffn_dim=config.d_ff,
-            max_position_embeddings=config.max_len,
-            activation_function="relu",
-            scale_embedding=True,
-            pad_token_id=PAD,
-            bos_token_id=BOS,
-            eos_token_id=EOS,
-            decoder_start_token_id=BOS,
-            forced_eos_token_id=None,
-        )
-    ).eval()
-    with torch.no_grad():
-        theirs.model.shared.weight.copy_(model.embedding.embedding.weight)
-        for side in (theirs.model.encoder, theirs.model.decoder):
-            side.embed_positions.weight.copy_(model.positions.table)
-    theirs.tie_weights()
-    for side in ("encoder", "decoder"):
-        layers = zip(getattr(theirs.model, side).layers, getattr(model, side).layers, strict=True)
-        for copy, layer in layers:
-            norms = [copy.self_attn_layer_norm]
-            attentions = [(copy.self_attn, layer.self_attention)]
-            if side == "decoder":
-                norms.append(copy.encoder_attn_layer_norm)
-                attentions.append((copy.encoder_attn, layer.cross_attention))
-            for number, norm in enumerate([*norms, copy.final_layer_norm], start=1):
-                norm.load_state_dict(getattr(layer, f"add_norm{number}").norm.state_dict())
-            for attention, ours in attentions:
-                for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-                    getattr(attention, name).load_state_dict(getattr(ours, name).state_dict())
-            copy.fc1.load_state_dict(layer.feed_forward.linear1.state_dict())
-            copy.fc2.load_state_dict(layer.feed_forward.linear2.state_dict())
-    return theirs
 
 
 def ctranslate2_of(model: Any, config: Config, compute_type: str) -> ctranslate2.Translator:

@@ -16,11 +16,13 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from lab import decoding, parts
+from lab.fused import FusedLoss
 from lab.model import Config, build, initialise
 
 torch.set_num_threads(1)
@@ -114,25 +116,84 @@ def training(rounds: int = 7) -> None:
     explicit.load_state_dict(stock.state_dict())
     theirs = TorchTransformer(stock).eval()
     torch.testing.assert_close(theirs(src, tgt), stock.eval()(src, tgt), atol=1e-3, rtol=0)
-    models = {
-        "torch.nn.Transformer": theirs,
-        "stock parts": stock,
-        "explicit parts (solutions/)": explicit,
+
+    def usual(model: nn.Module, half: bool = False) -> Callable[[], torch.Tensor]:
+        """The model's own forward, then the loss."""
+
+        def loss() -> torch.Tensor:
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                logits = model(src, tgt[:, :-1])
+            return parts.label_smoothing_loss(logits.float(), tgt[:, 1:])
+
+        return loss
+
+    def fused(model: nn.Module, precision: torch.dtype) -> Callable[[], torch.Tensor]:
+        """What `lab train` does with the weights of any parts."""
+        loss = FusedLoss(model, CONFIG, 0.1, precision=precision).train()
+        return lambda: loss(src, tgt[:, :-1], tgt[:, 1:]) / (BATCH * TARGET)
+
+    losses = {
+        "torch.nn.Transformer": (theirs, usual(theirs)),
+        "the same, autocast to bfloat16": (theirs, usual(theirs, half=True)),
+        "stock parts": (stock, usual(stock)),
+        "explicit parts (solutions/)": (explicit, usual(explicit)),
+        "fused loss, float32": (explicit, fused(explicit, torch.float32)),
+        "fused loss, bfloat16": (explicit, fused(explicit, torch.bfloat16)),
     }
+    if (marian := _marian(stock)) is not None:
+        losses["Marian of transformers"] = (marian, usual(_logits_of(marian)))
 
     def step(name: str) -> Callable[[], object]:
-        model, chosen = models[name], explicit_parts if "explicit" in name else {}
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+        model, loss = losses[name]
+        chosen = explicit_parts if model is explicit else {}
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
 
         def run() -> None:
+            optimizer.zero_grad()
             with parts.using(chosen):
-                parts.train_step(model, optimizer, src, tgt)
+                model.train()
+                loss().backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
 
         return run
 
-    seconds = measure({name: step(name) for name in models}, rounds)
+    seconds = measure({name: step(name) for name in losses}, rounds)
     title = f"training step, {BATCH} × {SOURCE} → {TARGET} tokens"
     report(title, seconds, "torch.nn.Transformer", BATCH * TARGET, "target tokens/s")
+    products(seconds["fused loss, float32"])
+
+
+def _marian(model: nn.Module) -> nn.Module | None:
+    try:
+        from rivals import marian
+    except ImportError:
+        print("transformers is not installed (see rivals.py): its Marian is not measured")
+        return None
+    return marian(model, CONFIG)
+
+
+def _logits_of(marian: nn.Module) -> Any:
+    def forward(src: torch.Tensor, tgt: torch.Tensor) -> torch.Tensor:
+        return marian(input_ids=src, attention_mask=src != PAD, decoder_input_ids=tgt).logits
+
+    return forward
+
+
+def products(step: list[float]) -> None:
+    """What share of the core's matrix throughput a training step reaches."""
+    d, ff, layers = CONFIG.d_model, CONFIG.d_ff, CONFIG.n_layers
+    of_source = layers * (4 * d * d + 2 * d * ff) + layers * 2 * d * d  # and cross-attention's k, v
+    of_target = layers * (6 * d * d + 2 * d * ff) + CONFIG.vocab_size * d
+    work = 6 * BATCH * (SOURCE * of_source + TARGET * of_target)  # forward, and twice backward
+    square = torch.randn(1024, 1024)
+    best = min(measure({"product": lambda: square @ square}, 9)["product"])
+    peak = 2 * 1024**3 / best
+    reached = work / min(step)
+    print(
+        f"\nA step is {work / 1e9:.0f} GFLOP of matrix products: {reached / 1e9:.0f} GFLOP/s, "
+        f"{reached / peak:.0%} of the {peak / 1e9:.0f} that 1024 × 1024 × 1024 reaches."
+    )
 
 
 def translating(batch: int, rounds: int) -> None:
@@ -142,13 +203,15 @@ def translating(batch: int, rounds: int) -> None:
     src = torch.randint(3, CONFIG.vocab_size, (batch, NEW_TOKENS), generator=generator)
     never = -1  # no token ends a sentence, so that all rivals write equally many
 
-    def greedy(cache: bool) -> Callable[[], object]:
+    def greedy(cache: bool | None) -> Callable[[], object]:
         return lambda: decoding.greedy_decode(
             model, src, BOS, never, max_len=NEW_TOKENS + 1, cache=cache
         )
 
     assert torch.equal(greedy(True)(), greedy(False)())
-    seconds = measure({"no cache": greedy(False), "KV cache": greedy(True)}, rounds)
+    assert torch.equal(greedy(None)(), greedy(False)())
+    rivals = {"no cache": greedy(False), "KV cache": greedy(True), "fast road": greedy(None)}
+    seconds = measure(rivals, rounds)
     title = f"greedy decoding, {batch} × {NEW_TOKENS} → {NEW_TOKENS} tokens"
     report(title, seconds, "no cache", batch * NEW_TOKENS, "tokens/s")
 

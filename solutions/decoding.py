@@ -16,6 +16,7 @@ all three: `greedy_decode`, `beam_search`, `sample_decode`.
 
 # %% given
 import math
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -23,8 +24,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lab import decoding
 from lab.decoding import inference
-from lab.lesson import SENTENCES, see, show, trained, translate_with
+from lab.lesson import SENTENCES, see, show, timed, trained, translate_with
 from lab.plotting import bars, heat_map, lines
 from lab.tokens import BOS_ID, EOS_ID, pad
 
@@ -484,16 +486,53 @@ if __name__ == "__main__":
                xlabel="step", ylabel="probability"))  # fmt: skip
     print(f"a sentence drawn without a word from the tail: {clean[-1]:.0%}")
 
+# %% [markdown]
+r"""
+## What a step costs
+
+Each step of your `greedy_decode` runs the decoder over all words so far, although all but the
+newest were there at the step before. For a sentence of $T$ words that is $1 + 2 + \dots + T$, about
+$T^2 / 2$ runs of a word through the decoder. Yet the old ones give what they gave before: the
+causal mask keeps every word from seeing later ones. So keep the keys and values of each layer, and
+run the newest word alone: $T$ runs. That is the *KV cache*, and without it no chat would be
+affordable.
+
+**See it.** The trained model writes on and on (an `eos_id` of -1 is never written), without a cache
+and with one. Both axes double from mark to mark, so a power is a straight line. What is its slope
+without the cache at 10 words, and what at 160? And with it?
+"""
+
+# %% see=""
+if __name__ == "__main__":
+    model, _, src = read("A man in a blue shirt is standing on a ladder.")
+    lengths = [10, 20, 40, 80, 160]
+    curves = {
+        name: [
+            timed(partial(decoding.greedy_decode, model, src, BOS_ID, -1, n, cache=cache), rounds=2)
+            for n in lengths
+        ]
+        for name, cache in (("without cache", False), ("with cache", True))
+    }
+    longest = curves["without cache"][-1]
+    curves["slope 2"] = [longest * (n / lengths[-1]) ** 2 for n in lengths]
+    show(lines(curves, lengths, xlabel="words", ylabel="seconds", logx=True, logy=True))
+
+# %% [markdown]
+"""
+With the cache twice the words take twice the time. Without it the line begins as flat as the other:
+at 10 words the decoder is busy with being called, not with words. Then it bends towards the slope
+of 2. Ten words hardly need a cache; a page does.
+"""
+
 # %% quiz
 
 # %% [markdown]
 """
 ## For those who want more
 
-Each step of your `greedy_decode` runs the decoder over all words so far, although all but the
-newest were there before. Their keys and values do not change: a causal mask keeps every word from
-seeing later ones. Keep the keys and values of each layer, and decode one new token per step: the
-*KV cache* (`CachedSteps` in `lab/decoding.py`). How does the work for a sentence of T words grow
-with the cache, and how without it? Measure both: `lab.decoding.greedy_decode(..., cache=True)` and
-`cache=False`, for batches with `max_len` 20, 40, 80 and an `eos_id` that is never written.
+Write the cache yourself: for each layer the keys and values of the words so far, to which every
+step adds one row, and those of the source, computed once. `CachedSteps` in `lab/decoding.py` is a
+plain one to compare with, token for token; `lab/fast.py` shows how far one can drive it. Which
+positions must the newest word be given? And what must happen to the cache when beam search drops a
+hypothesis and goes on with another one twice?
 """

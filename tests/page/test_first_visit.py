@@ -1,8 +1,6 @@
 """What helps a visitor along: a way through the tabs, all of them on a phone, the same translation
 from tab to tab and from link to page."""
 
-import re
-
 import pytest
 
 from lab.model import Checkpoint, shipped
@@ -12,12 +10,6 @@ from lab.page.questions import Refused
 QUESTION = {"pair": "en-de", "text": "A dog is running.", "kind": "cross"}
 TABS = 7  # of the page as app.py starts it
 in_a_browser = [pytest.mark.browser, pytest.mark.xdist_group("page")]
-
-
-@pytest.fixture
-def pardoned():
-    """A page that is left or loaded anew while an answer is on its way says so in the console."""
-    return re.compile("AbortError")
 
 
 @pytest.fixture(scope="module")

@@ -53,6 +53,11 @@ def expected(off):
     return switch_off(checkpoint, SENTENCES["en-de"][0], off)
 
 
+def shown(change: float) -> str:
+    """With a minus sign, not a hyphen."""
+    return f"{change:.2f}".replace("-", "−")
+
+
 def test_a_head_is_switched_off_and_on_again(heads):
     """The new translation stands beside the old one, the change in words; then all is as before."""
     layer = heads_of(Checkpoint.load(shipped()["en-de"]), "cross", 2)
@@ -66,7 +71,7 @@ def test_a_head_is_switched_off_and_on_again(heads):
     assert heads.locator(".translation.before").inner_text() == found.before.translation.text
     assert heads.locator(".translation.after").inner_text() == found.after.translation.text
     assert heads.locator(".translation.after mark").count() > 0
-    assert f"a change of {found.change:.2f}" in said and "all of layer 3" in said
+    assert f"a change of {shown(found.change)}" in said and "all of layer 3" in said
     heads.get_by_role("button", name="Switch all on").click()
     shows(heads, 0)
     assert heads.locator(".translation.after mark").count() == 0
@@ -84,7 +89,7 @@ def test_quick_hands_get_the_answer_to_their_last_click(heads):
     change = expected([Head("cross", 2, head) for head in (0, 1, 3)]).change
     heads.wait_for_function(
         "said => document.querySelector('#heads .sentence').textContent.includes(said)",
-        arg=f"a change of {change:.2f}",
+        arg=f"a change of {shown(change)}",
     )
 
 
@@ -109,7 +114,8 @@ def test_the_table_measures_sorts_and_switches(heads):
         "() => document.querySelectorAll('#importance tbody tr').length === 36", timeout=60_000
     )
 
-    losses = [float(text) for text in heads.locator("#importance td .number").all_inner_texts()]
+    numbers = heads.locator("#importance td .number").all_inner_texts()
+    losses = [float(text.replace("−", "-")) for text in numbers]
     assert losses == sorted(losses, reverse=True)
     assert "alignment" in rows.first.inner_text() and "≥ 0.80" in rows.first.inner_text()
     heads.get_by_role("button", name="Head", exact=True).click()
