@@ -1,6 +1,7 @@
 """How well models translate, scored as we score and as the published record is scored.
 
-    python benchmarks/quality.py --data multi30k [--checkpoint FOLDER] [--beam 5]
+    pip install -c constraints.txt -e ".[rivals]"
+    python benchmarks/quality.py multi30k [--pair en-de] [--checkpoint FOLDER] [--beam 5]
 
 The record's protocol (Wu et al. 2021): hypotheses and references lowercased and split into words
 by Moses' rules, BLEU over those words, beam 5. Beside it sacreBLEU's own splitting, cased, which

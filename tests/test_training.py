@@ -329,26 +329,28 @@ def test_the_run_learns(tmp_path):
     assert last["training_loss"] < math.log(400) - 0.5
 
 
-def test_half_precision_is_for_cuda_only():
-    """On the CPU nothing is rounded to bfloat16."""
-    with training._half_precision(CPU):
-        product = torch.ones(2, 3) @ torch.ones(3, 2)
+@pytest.mark.parametrize(
+    ("device", "asked", "taken"),
+    [("cpu", "float32", torch.float32), ("cpu", "bfloat16", torch.bfloat16),
+     ("cuda", "float32", torch.bfloat16)],
+)  # fmt: skip
+def test_products_are_as_wide_as_asked(tmp_path, device, asked, taken):
+    """On the CPU nothing is rounded to bfloat16 unasked; a GPU always takes it."""
+    checkpoint = training.prepare(CORPUS, "en", "de", 400, tmp_path, **SIZES)
 
-    assert product.dtype == torch.float32
-    assert not torch.is_autocast_enabled("cpu")
+    loss = training._loss(checkpoint, replace(RECIPE, precision=asked), torch.device(device))
+
+    assert loss.precision == taken
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_half_precision_on_cuda(tmp_path):
     """On CUDA matrices are multiplied in bfloat16, and a run ends with finite weights."""
     device = torch.device("cuda")
-    with training._half_precision(device):
-        product = torch.ones(2, 3, device=device) @ torch.ones(3, 2, device=device)
     checkpoint = training.prepare(CORPUS, "en", "de", 400, tmp_path, **SIZES)
 
     trained = training.train(checkpoint, CORPUS, RECIPE, tmp_path, device)
 
-    assert product.dtype == torch.bfloat16
     assert all(tensor.isfinite().all() for tensor in trained.model.state_dict().values())
 
 
