@@ -25,10 +25,12 @@ from lab.model import Config
 ROWS = 256  # tokens whose logits are in memory at a time
 
 
-class FusedLoss(nn.Module):
+class Loss(nn.Module):
     """forward(src, decoder_input, expected) gives the loss summed over the expected tokens.
 
-    Label smoothing as in the contract's `label_smoothing_loss`; `consistency` is R-Drop's α.
+    Label smoothing as in the contract's `label_smoothing_loss`. With a `consistency` α every
+    sentence is read twice, each time with other features dropped, and α/2 (KL(p₁‖p₂) + KL(p₂‖p₁))
+    is added for what the two readings say (R-Drop, Wu et al. 2021).
     """
 
     def __init__(
@@ -44,16 +46,28 @@ class FusedLoss(nn.Module):
         self.config, self.precision = config, precision
         self.smoothing, self.consistency = smoothing, consistency
 
-    def forward(
+    def forward(self, *ids: Int[Tensor, "B _"]) -> Float[Tensor, ""]:
+        return self.of(*(torch.cat([each, each]) for each in ids) if self.consistency else ids)
+
+    def of(
         self,
         src: Int[Tensor, "B S"],
         decoder_input: Int[Tensor, "B T"],
         expected: Int[Tensor, "B T"],
     ) -> Float[Tensor, ""]:
-        if self.consistency:  # every sentence twice, each time with other features dropped
-            src, decoder_input, expected = (
-                torch.cat([ids, ids]) for ids in (src, decoder_input, expected)
-            )
+        """The loss of these sentences; with a consistency the second half are the first again."""
+        raise NotImplementedError
+
+
+class FusedLoss(Loss):
+    """By the weights of the model's modules, as fast as plain torch goes."""
+
+    def of(
+        self,
+        src: Int[Tensor, "B S"],
+        decoder_input: Int[Tensor, "B T"],
+        expected: Int[Tensor, "B T"],
+    ) -> Float[Tensor, ""]:
         hidden = self.decode(decoder_input, self.encode(src), src)
         real = expected.flatten().ne(self.config.pad_id).nonzero().squeeze(1)
         return OutputLoss.apply(
@@ -159,8 +173,7 @@ class OutputLoss(torch.autograd.Function):
     Cross-entropy's gradient by the logits is what the model says less what it should say: so it is
     made in the logits' place, and the logits of all tokens never stand in memory together.
 
-    With a consistency α the second half of the rows are the first half's tokens once more, and
-    α/2 (KL(p₁‖p₂) + KL(p₂‖p₁)) joins the loss (R-Drop, Wu et al. 2021).
+    With a consistency the second half of the rows are the first half's tokens once more, see Loss.
     """
 
     @staticmethod

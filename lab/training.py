@@ -30,7 +30,7 @@ from lab import parts, snapshots
 from lab.data import TRAIN, VALID, Batch, Corpus, Pair, batches
 from lab.decoding import inference
 from lab.files import replacing
-from lab.fused import FusedLoss
+from lab.fused import FusedLoss, Loss
 from lab.model import WEIGHTS, Checkpoint, Config, build, initialise
 from lab.scores import Scores, score
 from lab.tokens import BOS_ID, PAD_ID, PieceDropout, Tokenizer, pad
@@ -359,7 +359,7 @@ def _update(loss: nn.Module, batch: Batch, run: Run, device: torch.device, world
     return total
 
 
-def _loss(checkpoint: Checkpoint, recipe: Recipe, device: torch.device) -> nn.Module:
+def _loss(checkpoint: Checkpoint, recipe: Recipe, device: torch.device) -> Loss:
     """The fused one, unless somebody's own part is to be trained."""
     kind = FusedLoss if parts.are_stock(checkpoint.model) else PartsLoss
     half = device.type == "cuda" or recipe.precision == "bfloat16"
@@ -372,36 +372,20 @@ def _loss(checkpoint: Checkpoint, recipe: Recipe, device: torch.device) -> nn.Mo
     )
 
 
-class PartsLoss(nn.Module):
-    """What FusedLoss computes, by the parts in force."""
+class PartsLoss(Loss):
+    """By the parts in force, each with its own forward."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        config: Config,
-        smoothing: float = 0.0,
-        consistency: float = 0.0,
-        precision: torch.dtype = torch.float32,
-    ):
-        super().__init__()
-        self.model, self.pad_id, self.precision = model, config.pad_id, precision
-        self.smoothing, self.consistency = smoothing, consistency
-
-    def forward(
+    def of(
         self,
         src: Int[Tensor, "B S"],
         decoder_input: Int[Tensor, "B T"],
         expected: Int[Tensor, "B T"],
     ) -> Float[Tensor, ""]:
-        if self.consistency:
-            src, decoder_input, expected = (
-                torch.cat([ids, ids]) for ids in (src, decoder_input, expected)
-            )
         half = self.precision != torch.float32
         with torch.autocast(src.device.type, self.precision) if half else nullcontext():
             logits = self.model(src, decoder_input).float()
-        real = expected != self.pad_id
-        loss = parts.label_smoothing_loss(logits, expected, self.smoothing, self.pad_id)
+        real = expected != self.config.pad_id
+        loss = parts.label_smoothing_loss(logits, expected, self.smoothing, self.config.pad_id)
         loss = loss * real.sum()
         if self.consistency:
             one, other = logits[real].log_softmax(-1).chunk(2)

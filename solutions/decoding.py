@@ -498,8 +498,9 @@ run the newest word alone: $T$ runs. That is the *KV cache*, and without it no c
 affordable.
 
 **See it.** The trained model writes on and on (an `eos_id` of -1 is never written), without a cache
-and with one. Both axes double from mark to mark, so a power is a straight line. What is its slope
-without the cache at 10 words, and what at 160? And with it?
+and with one. Both axes count in factors, so a power is a straight line. Where does the curve
+without a cache climb like the line that takes four times as long for twice the words? And the other
+one?
 """
 
 # %% see=""
@@ -514,14 +515,15 @@ if __name__ == "__main__":
         for name, cache in (("without cache", False), ("with cache", True))
     }
     longest = curves["without cache"][-1]
-    curves["slope 2"] = [longest * (n / lengths[-1]) ** 2 for n in lengths]
+    curves["four times for twice"] = [longest * (n / lengths[-1]) ** 2 for n in lengths]
     show(lines(curves, lengths, xlabel="words", ylabel="seconds", logx=True, logy=True))
 
 # %% [markdown]
 """
 With the cache twice the words take twice the time. Without it the line begins as flat as the other:
-at 10 words the decoder is busy with being called, not with words. Then it bends towards the slope
-of 2. Ten words hardly need a cache; a page does.
+at 10 words most of the time goes into calling the decoder's many small functions, and a word more
+costs nothing. Then it bends towards four times for twice. Ten words hardly need a cache; a page
+does.
 """
 
 # %% quiz

@@ -437,9 +437,9 @@ A formula need not be computed as it is written. *Fused* attention (FlashAttenti
 takes a few keys at a time, keeps a running maximum and sum for the softmax, and throws each score
 away as soon as it is used. Same result, as many products, but the matrix of scores never exists.
 
-**See it.** Seconds of one call, both axes doubled from mark to mark: a power is a straight line,
-and its slope is the exponent. The formula as you wrote it, torch's fused function, and a line that
-takes four times as long for twice the tokens. From which length on is the formula parallel to it?
+**See it.** Seconds of one call. Both axes count in factors: there a power is a straight line, the
+steeper the higher. The formula as you wrote it, torch's fused function, and a line that takes four
+times as long for twice the tokens. From which length on is the formula parallel to it?
 Is the fused one less steep, or only lower?
 """
 
@@ -455,15 +455,15 @@ if __name__ == "__main__":
     curves = {
         "written out": plain,
         "fused": [timed(F.scaled_dot_product_attention, *each) for each in heads],
-        "slope 2": [plain[-1] * (length / lengths[-1]) ** 2 for length in lengths],
+        "four times for twice": [plain[-1] * (length / lengths[-1]) ** 2 for length in lengths],
     }
     show(lines(curves, lengths, xlabel="tokens", ylabel="seconds", logx=True, logy=True))
 
 # %% [markdown]
 """
-Both do $T^2$ products, so both climb with slope 2 in the end: fused attention is not less work. It
-is lower, several times at a thousand tokens, because what it needs stays in the processor's cache.
-And its memory grows with $T$, not $T^2$: that is what made long contexts affordable.
+Both do $T^2$ products, so both climb like that line in the end: fused attention is not less work.
+It is lower, several times at a thousand tokens, because what it needs stays in the processor's
+cache. And its memory grows with $T$, not $T^2$: that is what made long contexts affordable.
 """
 
 # %% quiz

@@ -30,7 +30,7 @@ def until(ready, process=None, said=None, seconds=120):
         words = said.read_text() if said else ""
         assert process is None or process.poll() is None, words
         assert time.monotonic() < deadline, f"not there after {seconds} s: {words}"
-        time.sleep(PAUSE)
+        time.sleep(PAUSE)  # another process gets ready: it can only be asked again
     return found
 
 

@@ -14,7 +14,7 @@ from collections import deque
 from concurrent.futures import CancelledError
 from typing import Any
 
-from distributed import Client, Future, KilledWorker, Worker, WorkerPlugin, as_completed, get_worker
+from distributed import Client, Future, KilledWorker, Worker, WorkerPlugin, get_worker, wait
 from distributed.comm.core import CommClosedError
 
 from autograder.oracle.batch import Graders, Task, version
@@ -25,7 +25,7 @@ from autograder.oracle.sandbox import strength
 
 BATCH = 20  # hand-ins: some seconds, which is what a worker's death costs
 PLUGIN = "attention-lab"
-PATIENCE = 60  # seconds until the first worker is there
+PATIENCE = 60  # seconds until a worker is there
 
 Asked = list[tuple[str, bytes]]  # names and notebooks
 
@@ -41,7 +41,6 @@ class Cluster(Graders):
             raise OSError(f"no Dask scheduler answers at {scheduler} ({error})") from None
         self._at_hand: list[Task] = []
         self._underway: dict[Future, list[Task]] = {}
-        self._coming = as_completed(loop=self.client.loop)
         self._suspects: deque[Task] = deque()
         self._alone: Task | None = None  # the suspect beside which nothing else is underway
         self._done: deque[tuple[str, Result]] = deque()
@@ -60,7 +59,7 @@ class Cluster(Graders):
             if not self._underway:
                 self._alone = self._suspects.popleft()
                 self._send([self._alone])
-            self._receive(next(self._coming))
+            self._receive()
         return self._done.popleft()
 
     def close(self) -> None:
@@ -74,8 +73,8 @@ class Cluster(Graders):
 
     def _start(self) -> None:
         """See that every worker has the same code and the sandbox that was asked for."""
+        self._wait_for_a_worker("no worker has joined the scheduler")
         try:
-            self.client.wait_for_workers(1, timeout=PATIENCE)
             self.client.register_plugin(Grading(self.seed, self.require), name=PLUGIN)
             workers = self.client.nthreads()
             asked = [
@@ -85,8 +84,6 @@ class Cluster(Graders):
             told: list[tuple[str, str, Sandbox]] = self.client.gather(asked)
         except ModuleNotFoundError as error:
             raise ValueError(f"the workers lack {error.name}: install this project there") from None
-        except TimeoutError:
-            raise OSError(f"no worker has joined the scheduler within {PATIENCE} s") from None
         for address, theirs, _ in told:
             if theirs != version():
                 raise ValueError(f"{address} has another version of this project: update it")
@@ -102,12 +99,13 @@ class Cluster(Graders):
         asked: Asked = [(each.name, each.raw) for each in tasks]
         future = self.client.submit(_grade, asked, pure=False)
         self._underway[future] = tasks
-        self._coming.add(future)
 
-    def _receive(self, future: Future) -> None:
-        tasks = self._underway.pop(future)
+    def _receive(self) -> None:
+        tasks: list[Task] = []
         try:
-            results = future.result()
+            ended = self._first()
+            tasks = self._underway.pop(ended)
+            results = ended.result()
         except KilledWorker as error:
             if len(tasks) > 1:
                 for each in tasks:
@@ -122,6 +120,22 @@ class Cluster(Graders):
         else:
             keys = [each.key for each in tasks]
             self._done += zip(keys, results, strict=True)
+
+    def _first(self) -> Future:
+        """One that has come to its end. OSError where nobody is there any more to end it."""
+        while True:
+            try:
+                ended: Any = wait(list(self._underway), PATIENCE, "FIRST_COMPLETED")
+                return ended.done.pop()
+            except TimeoutError:  # it takes that long, or waits for a worker
+                self._wait_for_a_worker("no worker is left")
+
+    def _wait_for_a_worker(self, why: str) -> None:
+        try:
+            self.client.wait_for_workers(1, timeout=PATIENCE)
+        except TimeoutError:
+            again = "start one, and grade again to go on"
+            raise OSError(f"{why} for {PATIENCE} s: {again}") from None
 
 
 def _rank(sandbox: Sandbox) -> int:

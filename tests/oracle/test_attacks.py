@@ -205,7 +205,7 @@ def test_a_process_that_dies_and_does_not_start_again_costs_itself(zygote, tmp_p
 import os, time
 if time.time() > {time.time() + 1.5}: {last}
 def softmax(scores, dim=-1):
-    time.sleep(0.5)
+    time.sleep(0.5)  # so that it ends after the 1.5 s in which the cell still runs
     os._exit(0)
 """
         costs_nobody_else(strike(zygote, tmp_path, place, "softmax", source), "softmax", 0)

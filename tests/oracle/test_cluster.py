@@ -12,6 +12,7 @@ from test_batch import LINUX, by_name, command, descendants, gone, wait_until
 
 pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
+import dask
 from distributed import LocalCluster, WorkerPlugin
 
 from autograder.oracle import cluster
@@ -46,7 +47,8 @@ grader.main()
 
 @pytest.fixture
 def workers():
-    """Two workers, each a process, as on two machines."""
+    """Two workers, each a process, as on two machines; the second death over a task is its last."""
+    dask.config.set({"distributed.scheduler.allowed-failures": 1})
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as workers:
         yield workers
         pids = [each.pid for each in workers.workers.values() if each.pid]
@@ -117,6 +119,16 @@ def test_a_worker_that_is_killed_costs_nothing(tmp_path, workers, monkeypatch):
     assert len(results) == 16
     assert killed
     wait_until(lambda: gone(killed))
+
+
+def test_without_any_worker_it_ends(tmp_path, workers, monkeypatch):
+    """Nobody waits for a cluster that is not there any more; what was graded is kept."""
+    monkeypatch.setattr(cluster, "PATIENCE", 2)
+    monkeypatch.setattr(cluster, "BATCH", 1)
+    found = class_of(tmp_path, 9)
+    with Cluster(workers.scheduler_address, seed=1) as graders:
+        with pytest.raises(OSError, match="no worker is left.*again to go on"):
+            points(found, graders, lambda count: workers.scale(0))
 
 
 @pytest.mark.slow
