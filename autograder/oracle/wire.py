@@ -37,6 +37,7 @@ ITEMS = 10_000  # values in one message; a model's state_dict has some hundreds
 TEXT = 1 << 18  # characters of one string
 BYTES = 1 << 16  # of one bytes value
 DIMS = 16
+FEW = 1 << 12  # numbers
 ELEMENTS = 1 << 32  # of one tensor, those of no size counted as one: on "meta" nothing else bounds
 INTEGER = 1 << 63
 ALIGNMENT = 8  # a tensor starts at a multiple of its elements' size
@@ -109,7 +110,7 @@ def encode(value: Any) -> tuple[bytes, list[bytes | memoryview]]:
     writer = _Writer()
     node = writer.node(value)
     try:
-        text = json.dumps(node, allow_nan=False, separators=(",", ":")).encode()
+        text = _ENCODER.encode(node).encode()
     except ValueError as error:
         raise WireError(str(error)) from error
     if len(text) > JSON_BYTES:
@@ -120,7 +121,7 @@ def encode(value: Any) -> tuple[bytes, list[bytes | memoryview]]:
 def decode(text: Buffer, blob: Buffer) -> Any:
     """The value of a message. Its tensors share the blob's memory, and nothing else does."""
     try:
-        node = json.loads(str(text, "utf-8"), parse_constant=_refuse_constant)
+        node = _DECODER.decode(str(text, "utf-8"))
     except (ValueError, RecursionError) as error:
         raise WireError("not JSON") from error
     reader = _Reader(blob)
@@ -142,13 +143,20 @@ class _Writer:
         self.items += 1
         if depth > DEPTH or self.items > ITEMS:
             raise _unbounded(depth)
-        if value is None or value is True or value is False:
+        kind = type(value)  # the frequent ones first, the rest below
+        if value is None or kind is bool:
             return value
-        if type(value) is int:  # the frequent ones first, the rest below
+        if kind is int:
             return _integer(value)
+        if kind is str:
+            return _string(value)
+        if kind is list:
+            return [self.node(each, depth + 1) for each in value]
+        if kind is dict:
+            return {"dict": [[_key(k), self.node(v, depth + 1)] for k, v in value.items()]}
+        if isinstance(value, Tensor):
+            return self.tensor(value)
         match value:
-            case Tensor():
-                return self.tensor(value)
             case list():
                 return self.nodes(value, depth)
             case int():
@@ -187,22 +195,31 @@ class _Writer:
     def _plain(self, tensor: Tensor) -> dict[str, Any]:
         if tensor.dtype not in NAMES:
             raise WireError(f"a tensor of {tensor.dtype} cannot be sent")
-        if tensor.layout != torch.strided or tensor.device.type not in DEVICES:
+        device = tensor.device.type
+        if tensor.layout != torch.strided or device not in DEVICES:
             raise WireError(f"a {tensor.layout} tensor on {tensor.device} cannot be sent")
         shape = _shape(list(tensor.shape))
         described = [NAMES[tensor.dtype], shape]
-        if tensor.device.type == "meta":
+        if device == "meta":
             return {"meta": described}
-        size = math.prod(shape) * tensor.dtype.itemsize
+        size = tensor.numel() * tensor.itemsize
         start = _aligned(self.position)
         if start + size > BLOB_BYTES:  # asked before `contiguous` makes of a view what it shows
             raise WireError(f"tensors of {start + size:,} bytes are too large")
         if size:
-            self.chunks.append(bytes(start - self.position))
-            flat = tensor.resolve_neg().contiguous().as_strided([math.prod(shape)], [1])
-            self.chunks.append(memoryview(flat.view(torch.uint8).numpy().data))
+            if start > self.position:
+                self.chunks.append(bytes(start - self.position))
+            self.chunks.append(_bytes_of(tensor.resolve_neg()))
             self.position = start + size
         return {"tensor": described}
+
+
+def _bytes_of(tensor: Tensor) -> bytes | memoryview:
+    """The numbers one after the other; few are copied, which is the quicker way."""
+    if tensor.numel() <= FEW and tensor.dtype != torch.bfloat16:  # which numpy has not
+        return tensor.numpy().tobytes()
+    flat = tensor.contiguous().as_strided([tensor.numel()], [1])
+    return memoryview(flat.view(torch.uint8).numpy().data)
 
 
 @dataclass
@@ -217,20 +234,20 @@ class _Reader:
         self.items += 1
         if depth > DEPTH or self.items > ITEMS:
             raise _unbounded(depth)
-        if node is None or node is True or node is False:
+        kind = type(node)
+        if node is None or kind is bool:
             return node
-        match node:
-            case int():
-                return _integer(node)
-            case float() if math.isfinite(node):  # "1e999" is written as a number and is none
-                return node
-            case str():
-                return _string(node)
-            case list():
-                return self.values(node, depth)
-            case dict() if len(node) == 1:
-                [(tag, content)] = node.items()
-                return self.tagged(tag, content, depth)
+        if kind is int:
+            return _integer(node)
+        if kind is str:
+            return _string(node)
+        if kind is list:
+            return [self.value(each, depth + 1) for each in node]
+        if kind is dict and len(node) == 1:
+            [(tag, content)] = node.items()
+            return self.tagged(tag, content, depth)
+        if kind is float and math.isfinite(node):  # "1e999" is written as a number and is none
+            return node
         raise WireError("a node that means nothing")
 
     def values(self, nodes: Any, depth: int) -> list[Any]:
@@ -354,9 +371,11 @@ def _string(text: str) -> str:
 
 
 def _key(key: Any) -> str:
-    if not isinstance(key, str):
-        raise WireError(f"a key that is no string but {type(key).__name__}")
-    return _string(str(key))
+    if type(key) is not str:
+        if not isinstance(key, str):
+            raise WireError(f"a key that is no string but {type(key).__name__}")
+        key = str(key)
+    return _string(key)
 
 
 def _short(data: bytes) -> bytes:
@@ -373,9 +392,14 @@ def _base64(text: str) -> bytes:
 
 
 def _shape(sizes: Any) -> list[int]:
-    if len(_list(sizes)) > DIMS or any(type(size) is not int or size < 0 for size in sizes):
+    if len(_list(sizes)) > DIMS:
         raise WireError("not a tensor's shape")
-    if math.prod(max(1, size) for size in sizes) > ELEMENTS:
+    count = 1
+    for size in sizes:
+        if type(size) is not int or size < 0:
+            raise WireError("not a tensor's shape")
+        count *= size or 1
+    if count > ELEMENTS:
         raise WireError(f"a tensor of more than {ELEMENTS:,} elements")
     return sizes
 
@@ -394,3 +418,7 @@ def _list(node: Any, length: int | None = None) -> list[Any]:
 
 def _refuse_constant(name: str) -> Callable[..., Any]:
     raise ValueError(f"{name} is no JSON")
+
+
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"), check_circular=False)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
