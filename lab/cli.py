@@ -112,6 +112,10 @@ def train(
             "each at twice the updates of the one before. `lab app --checkpoint` shows them.",
         ),
     ] = 0,
+    begin_with: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a trained model of these sizes, whose weights to start from."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides every random choice.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all if unset.")] = None,
 ) -> None:
@@ -144,6 +148,7 @@ def train(
         consistency=consistency,
         piece_dropout=piece_dropout,
         precision=precision,
+        begin_with=str(begin_with or ""),
         seed=seed,
     )
     on = pick_device(device)

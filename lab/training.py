@@ -58,6 +58,7 @@ class Recipe:
     averaging: float = 0.998  # share of the old mean that each step keeps in the averaged weights
     validate_every: int = 500  # steps
     validate_on: int = 500  # sentences translated at each validation
+    begin_with: str = ""  # the folder of a trained model; without one, chance gives the weights
     seed: int = 0
 
 
@@ -156,6 +157,8 @@ def train(
     """
     torch.manual_seed(recipe.seed)
     initialise(checkpoint.model, recipe.seed)
+    if recipe.begin_with:
+        take_over(checkpoint, Checkpoint.load(recipe.begin_with))
     model = checkpoint.model.to(device)
     averaged = copy.deepcopy(model)
     optimizer = torch.optim.AdamW(
@@ -192,6 +195,24 @@ def train(
         elif run.step % 10 == 0:
             report(Progress(run.step, found, seen / (time.monotonic() - since)))
     return Checkpoint.load(folder, device) if world.is_first else checkpoint
+
+
+def take_over(checkpoint: Checkpoint, trained: Checkpoint) -> None:
+    """The weights of a trained model that has the same pieces and sizes."""
+    if trained.tokenizer.to_json() != checkpoint.tokenizer.to_json():
+        raise TrainingError(
+            f"the {trained.pair} model to begin with has other pieces than this training split "
+            "gives: train it on the same --data, --source and --target, with its --vocab-size"
+        )
+    sizes, wanted = asdict(trained.config), asdict(checkpoint.config)
+    differing = [
+        f"{name} {sizes[name]}, not {wanted[name]}"
+        for name in sizes
+        if name != "dropout" and sizes[name] != wanted[name]
+    ]
+    if differing:
+        raise TrainingError(f"the model to begin with has {', '.join(differing)}: give its sizes")
+    checkpoint.model.load_state_dict(trained.model.state_dict())
 
 
 class Run:

@@ -93,6 +93,33 @@ def test_a_stopped_run_with_everything_drawn_anew_ends_the_same(tmp_path):
     assert files(tmp_path / "stopped") == files(tmp_path / "unbroken")
 
 
+def test_a_run_can_begin_with_trained_weights(unbroken, tmp_path):
+    """At a learning rate of 0 they end as they were; another run's dropout does not matter."""
+    recipe = replace(RECIPE, steps=1, learning_rate=0.0, begin_with=str(unbroken))
+
+    begun = learn(tmp_path, recipe, dropout=0.3)
+
+    weights = begun.model.state_dict()
+    for name, expected in Checkpoint.load(unbroken).model.state_dict().items():
+        torch.testing.assert_close(weights[name], expected, rtol=0, atol=0)
+    with pytest.raises(TrainingError, match=r"begin_with was .*, now \)"):
+        learn(tmp_path, replace(recipe, begin_with=""), dropout=0.3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (dict(d_ff=32, max_len=50), "has d_ff 24, not 32, max_len 48, not 50: give its sizes"),
+        (dict(vocab_size=390), "has other pieces"),
+    ],
+    ids=["other sizes", "other pieces"],
+)
+def test_weights_of_another_model_are_refused(unbroken, tmp_path, changes, said):
+    """Nothing is trained that is half this model and half that."""
+    with pytest.raises(TrainingError, match=said):
+        learn(tmp_path, replace(RECIPE, begin_with=str(unbroken)), **changes)
+
+
 def test_a_finished_run_is_left_as_it_is(unbroken):
     """The same call once more trains nothing and returns the same model."""
     before, steps = files(unbroken), []
