@@ -49,6 +49,8 @@ grader.main()
 def workers():
     """Two workers, each a process, as on two machines; the second death over a task is its last."""
     dask.config.set({"distributed.scheduler.allowed-failures": 1})
+    # 15 s after a death LocalCluster gives up a worker that is not there: it may have died again.
+    dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"})
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as workers:
         yield workers
         pids = [each.pid for each in workers.workers.values() if each.pid]
