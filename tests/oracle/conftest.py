@@ -34,6 +34,13 @@ def zygote(home):
 
 
 @pytest.fixture(scope="session")
+def learners(home):
+    """The warm parent that grading uses."""
+    with Zygote() as zygote:
+        yield zygote
+
+
+@pytest.fixture(scope="session")
 def light():
     return _light
 

@@ -24,7 +24,6 @@ from test_sandbox import ORDINARY, VISIBLE, closed
 
 from autograder.oracle import remote
 from autograder.oracle.grading import WORDS, grade, secret
-from autograder.oracle.zygote import Zygote
 from autograder.quizzes import questions
 from autograder.submission import Submission
 from lab import decoding
@@ -41,10 +40,9 @@ MEMORY = 400  # MiB by which the judge may grow in the worst case, for a moment
 SMALL = next(unit for unit in UNITS if unit.module == "feed_forward")
 
 
-@pytest.fixture(scope="module")
-def zygote():
-    with Zygote() as zygote:
-        yield zygote
+@pytest.fixture
+def zygote(learners):
+    return learners
 
 
 def notebook(unit, folder, **cells):

@@ -18,7 +18,6 @@ from autograder.oracle.batch import Graders, Kept, Processes, grade_all
 from autograder.oracle.finding import find
 from autograder.oracle.job import Job, TooWeak, failed
 from autograder.oracle.result import blank
-from autograder.oracle.zygote import Zygote
 from autograder.submission import Submission
 from lab.course import UNITS, unit_named
 
@@ -70,10 +69,9 @@ def timeless(found):
 # What comes of a notebook
 
 
-@pytest.fixture(scope="module")
-def zygote():
-    with Zygote() as zygote:
-        yield zygote
+@pytest.fixture
+def zygote(learners):
+    return learners
 
 
 def graded(zygote, notebook, name="x.ipynb"):

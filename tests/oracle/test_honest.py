@@ -6,17 +6,15 @@ import pytest
 from test_attacks import PROJECT, notebook, points
 
 from autograder.oracle.grading import grade, secret
-from autograder.oracle.zygote import Zygote
 from autograder.submission import Submission
 from lab.course import PARTS
 
 pytestmark = pytest.mark.xdist_group("oracle")
 
 
-@pytest.fixture(scope="module")
-def zygote():
-    with Zygote() as zygote:
-        yield zygote
+@pytest.fixture
+def zygote(learners):
+    return learners
 
 
 SOFTMAX = """

@@ -6,7 +6,6 @@ from test_attacks import notebook, points
 from autograder.cells import Program
 from autograder.oracle import remote
 from autograder.oracle.grading import grade, secret
-from autograder.oracle.zygote import Zygote
 from autograder.submission import Submission
 from lab.course import UNITS
 
@@ -40,10 +39,9 @@ def rooms(monkeypatch):
     return started
 
 
-@pytest.fixture(scope="module")
-def zygote():
-    with Zygote() as zygote:
-        yield zygote
+@pytest.fixture
+def zygote(learners):
+    return learners
 
 
 def earned(zygote, folder, **cells):

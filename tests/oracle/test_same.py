@@ -20,7 +20,6 @@ from autograder.judge import Elsewhere, alone, judge, quiet
 from autograder.mistakes import mistakes_of
 from autograder.oracle.grading import grade
 from autograder.oracle.peer import Peer
-from autograder.oracle.zygote import Zygote
 from autograder.source import namespace_of
 from autograder.submission import Submission, report
 from lab.course import PARTS, UNITS
@@ -92,10 +91,9 @@ def test_a_part_is_judged_the_same_there(part):
 # Real notebooks, and the real process
 
 
-@pytest.fixture(scope="module")
-def zygote():
-    with Zygote() as zygote:
-        yield zygote
+@pytest.fixture
+def zygote(learners):
+    return learners
 
 
 def solved(unit, folder, change=lambda part, text: text):
