@@ -16,6 +16,7 @@ model (`prepared`). What it saves, and how:
 """
 
 import math
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -245,11 +246,15 @@ class Product:
         tall = weight.size(0) >= weight.size(1)
         self.weight = weight.t().contiguous().t() if tall else weight.contiguous()
         self.bias = bias
-        self.packed = _packed(weight)
         self.worth = 2 if weight.numel() > 100_000 else 16  # rows from which on packing helps
 
+    @cached_property
+    def packed(self) -> Tensor | None:
+        """Once there are rows enough: a page that decodes one sentence at a time needs no copy."""
+        return _packed(self.weight)
+
     def __call__(self, x: Float[Tensor, "rows M"]) -> Float[Tensor, "rows N"]:
-        if self.packed is None or x.size(0) < self.worth:
+        if x.size(0) < self.worth or self.packed is None:
             return F.linear(x, self.weight, self.bias)
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
 
