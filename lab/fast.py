@@ -206,7 +206,7 @@ class ManySources:
         return self.layer.cross_output(found).add_(x), weights
 
     def select(self, sources: Int[Tensor, " sources"]) -> None:
-        def of_these(x: Float[Tensor, "heads ..."]) -> Float[Tensor, "heads ..."]:
+        def of_these(x: Float[Tensor, "heads ..."]) -> Float[Tensor, "chosen ..."]:
             return x.unflatten(0, (self.count, -1)).index_select(0, sources).flatten(0, 1)
 
         self.key, self.value = of_these(self.key), of_these(self.value)

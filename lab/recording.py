@@ -64,11 +64,11 @@ def record(model: nn.Module) -> Iterator[Recording]:
         for kind, (side, name) in KINDS.items():
             for layer, calls in zip(_layers(model, side), recording._layers[kind], strict=True):
 
-                def keep(module: nn.Module, inputs: object, output: tuple, calls=calls) -> None:
+                def add(module: nn.Module, inputs: object, output: tuple, calls=calls) -> None:
                     if get_ident() == here:
                         calls.append(output[1].detach())
 
-                hooks.enter_context(getattr(layer, name).register_forward_hook(keep))
+                hooks.enter_context(getattr(layer, name).register_forward_hook(add))
         yield recording
 
 
@@ -101,7 +101,7 @@ class Run(NamedTuple):
             way.append((read.index(begun), step))
         return way
 
-    def attention(self, way: Sequence[tuple[int, Step]]) -> dict[str, Float[Tensor, "L H T S"]]:
+    def attention(self, way: Sequence[tuple[int, Step]]) -> dict[str, Float[Tensor, "L H _ _"]]:
         """By kind, as `record` has it of one pass over what was written."""
         size, n_heads = len(way), self.encoder[0].size(0)
         decoder, cross = [], []
@@ -126,7 +126,7 @@ class Kept:
 
     def find(
         self, source: Sequence[int], ids: Sequence[int]
-    ) -> tuple[Float[Tensor, "T V"], dict[str, Float[Tensor, "L H T S"]]] | None:
+    ) -> tuple[Float[Tensor, "T V"], dict[str, Float[Tensor, "L H _ _"]]] | None:
         """Logits and attention behind each of the ids after <s>; None where they were written in
         another way: in a batch, or by `model.decode`."""
         for run in self.runs:

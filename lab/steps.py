@@ -9,6 +9,7 @@ All of it is lab.decoding at work, watched, whichever decoding part is in force.
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -90,7 +91,7 @@ def follow_ids(
         raise ValueError(f"{len(begun)} prefixes for {len(encoded)} sentences: give one to each")
     if not encoded:
         return []
-    with keep(checkpoint.model) as kept:
+    with keep(checkpoint.model) if explain else nullcontext() as kept:
         if search.method == "greedy":
             found = _written(checkpoint, encoded, search, begun, top, max_len)
         elif search.method == "sample":

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +71,7 @@ def translate(
     for start in range(0, len(by_length), batch_size):
         rows = by_length[start : start + batch_size]
         source = pad([encoded[i] for i in rows]).to(next(checkpoint.model.parameters()).device)
-        with keep(checkpoint.model) as kept:
+        with keep(checkpoint.model) if explain else nullcontext() as kept:
             target = _search(checkpoint.model, source, search, max_len)
         texts = [sentences[i] for i in rows]
         told = finished(checkpoint, texts, source, target, explain=explain, kept=kept)
@@ -164,11 +165,11 @@ def _read_again(
     source: Int[Tensor, "B S"],
     target: Int[Tensor, "B T"],
     rows: Sequence[tuple[list[int], list[int]]],
-) -> list[tuple[Float[Tensor, "T V"], dict[str, Float[Tensor, "L H T S"]]]]:
+) -> list[tuple[Float[Tensor, "_ V"], dict[str, Float[Tensor, "L H _ _"]]]]:
     """One pass over finished sentences gives the weights and logits of every step at once."""
     with record(model) as recorded:
         logits = forced(model, source, target)
-    weights = {kind: recorded[kind] for kind in KINDS}
+    weights = {kind: recorded[kind].float().cpu() for kind in KINDS}
     sizes = [(len(read), len(ids) - 1) for read, ids in rows]
     return [
         (
