@@ -1,16 +1,19 @@
 """What the page bears: a class that opens it and translates, one server, this machine only.
 
     python benchmarks/page.py
+    python benchmarks/page.py --start   # only how it starts: until the first answer, memory, import
 
 Every session is what a browser is to the server: the page, its scripts and styles, then questions
 and answers as events. The server and all sessions share the machine; numbers are wall-clock.
 """
 
+import argparse
 import asyncio
 import json
 import os
 import random
 import re
+import resource
 import secrets
 import socket
 import statistics
@@ -51,21 +54,21 @@ def served() -> Iterator[tuple[str, int]]:
     address = f"http://127.0.0.1:{port}"
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as app:
         try:
-            for _ in range(600):
+            for _ in range(2400):
                 try:
                     if httpx.get(f"{address}/robots.txt").is_success:
                         break
                 except httpx.TransportError:
-                    time.sleep(0.2)
+                    time.sleep(0.05)  # nobody tells when it listens
             yield address, app.pid
         finally:
             app.terminate()
 
 
-def megabytes(pid: int) -> float:
-    """What the process holds: its own pages, as the kernel counts them."""
+def megabytes(pid: int, pages: str = r"Private_\w+") -> float:
+    """What the process holds: its own pages, or those named, as the kernel counts them."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return sum(int(kb) for kb in re.findall(r"Private_\w+:\s+(\d+)", text)) / 1024
+    return sum(int(kb) for kb in re.findall(rf"{pages}:\s+(\d+)", text)) / 1024
 
 
 class Visitor:
@@ -205,11 +208,69 @@ SWITCH = """async () => {
 }"""
 
 
+IMPORTS = {
+    "torch": "import torch",
+    "lab": "import torch, lab",
+    "its models": "import torch, lab.model, lab.translation, lab.training",
+}
+
+
+def starting(rounds: int = 5) -> None:
+    """From nothing to the first answer, in fresh processes; and what importing the lab costs."""
+    found = [_started() for _ in range(rounds)]
+    seconds, spent, shared, own = zip(*found, strict=True)
+    for what, times in (("seconds", seconds), ("CPU seconds", spent)):
+        best, median = min(times), statistics.median(times)
+        print(f"{what} from nothing to the first answer: {best:.1f} at best, median {median:.1f}")
+    print(f"memory after it: {max(shared):.0f} MB resident, {max(own):.0f} its own")
+    cost: dict[str, list[float]] = {name: [] for name in IMPORTS}
+    for _ in range(2 * rounds):
+        for name, code in IMPORTS.items():
+            before = _children()
+            subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+            cost[name].append(_children() - before)
+    torch, *ours = ((name, min(found), statistics.median(found)) for name, found in cost.items())
+    for name, best, median in ours:
+        print(
+            f"import of {name} beyond torch: {best - torch[1]:+.2f} s of CPU at best, median "
+            f"{median - torch[2]:+.2f}"
+        )
+
+
+def _started() -> tuple[float, float, float, float]:
+    """Seconds, CPU seconds, and megabytes: resident, its own."""
+
+    async def ask(address: str) -> None:
+        async with httpx.AsyncClient(base_url=address, timeout=120) as client:
+            visitor = Visitor(client)
+            await visitor.open()
+            await visitor.translate(sentences()[0])
+
+    before, start = _children(), time.perf_counter()
+    with served() as (address, pid):
+        asyncio.run(ask(address))
+        seconds = time.perf_counter() - start
+        memory = megabytes(pid, "Rss"), megabytes(pid)
+    return seconds, _children() - before, *memory
+
+
+def _children() -> float:
+    """CPU seconds of the processes that this one started and saw end."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def p95(times: list[float]) -> float:
     return statistics.quantiles(times, n=20)[-1]
 
 
 def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--start", action="store_true")
+    only_start = options.parse_args().start
+    starting()
+    if only_start:
+        return
     texts = sentences()
     with served() as (address, pid):
         run = lambda *given: asyncio.run(crowd(address, *given))  # noqa: E731

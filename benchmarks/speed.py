@@ -23,7 +23,9 @@ from torch import nn
 
 from lab import decoding, parts
 from lab.fused import FusedLoss
-from lab.model import Config, build, initialise
+from lab.model import Checkpoint, Config, build, initialise, shipped
+from lab.steps import follow
+from lab.translation import Search, finished, translate
 
 torch.set_num_threads(1)
 CONFIG = Config(vocab_size=8000, d_model=256, n_heads=4, n_layers=3, d_ff=1024)
@@ -216,6 +218,42 @@ def translating(batch: int, rounds: int) -> None:
     report(title, seconds, "no cache", batch * NEW_TOKENS, "tokens/s")
 
 
+SENTENCES = {  # 12 to 14 tokens read and written
+    "en-de": "Two young girls are playing with a small dog in the snow.",
+    "en-zh": "He asked me where I had been and what I had bought.",
+}
+
+
+def recording(rounds: int = 60) -> None:
+    """What log-probability and attention cost beyond a translation: kept while it is written, or
+    by one more pass over it."""
+    print("\n| one translation | alone: best, median | and its attention, kept | and read again |")
+    print("|---|---|---|---|")
+    for pair, folder in shipped().items():
+        for search in (Search(), Search("beam")):
+            _recording(Checkpoint.load(folder), [SENTENCES[pair]], search, rounds)
+
+
+def _recording(checkpoint: Checkpoint, text: list[str], search: Search, rounds: int) -> None:
+    source = torch.tensor([checkpoint.tokenizer.encode(text[0])])
+    [path] = follow(checkpoint, text, search)
+    target = torch.tensor([[BOS, *path.ids]])
+    rivals: dict[str, Callable[[], object]] = {
+        "alone": lambda: translate(checkpoint, text, search),
+        "kept": lambda: translate(checkpoint, text, search, explain=True),
+        "again": lambda: finished(checkpoint, text, source, target, explain=True),
+    }
+    alone, kept, again = (
+        (min(seconds), statistics.median(seconds)) for seconds in measure(rivals, rounds).values()
+    )
+    print(
+        f"| {checkpoint.pair}, {search.method}, {source.size(1)} → {len(path.ids)} tokens "
+        f"| {alone[0] * 1e3:.1f} ms, {alone[1] * 1e3:.1f} "
+        f"| {kept[0] / alone[0] - 1:+.0%}, {kept[1] / alone[1] - 1:+.0%} "
+        f"| {again[0] / alone[0]:+.0%}, {again[1] / alone[1]:+.0%} |"
+    )
+
+
 def processor() -> str:
     """The processor's name, where the system tells it."""
     try:
@@ -227,7 +265,8 @@ def processor() -> str:
 
 if __name__ == "__main__":
     print(f"{processor()}, one core, torch {torch.__version__}")
-    print(f"{CONFIG}")
+    recording()
+    print(f"\n{CONFIG}")
     training()
     translating(batch=1, rounds=15)
     translating(batch=64, rounds=7)

@@ -16,6 +16,7 @@ model (`prepared`). What it saves, and how:
 """
 
 import math
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+from lab.recording import Step, run_to_keep
 
 ROOM = 16  # words for which there is memory at first; it doubles when they are written
 
@@ -33,6 +36,7 @@ class FastSteps:
     @torch.inference_mode()
     def __init__(self, model: Any, src: Int[Tensor, "B S"]):
         self.model = prepared(model)
+        self.run = run_to_keep(model, src)
         self.length = 0  # words of each row so far
         self.room: Tensor | None = None  # (room, L, 3, rows, D): each word's query, key and value
         self.spare: Tensor | None = None  # the same once more, to sort rows into
@@ -50,7 +54,9 @@ class FastSteps:
         for layer in model.encoder:
             heads = layer.project(x).view(batch, length, 3, model.n_heads, -1)
             query, key, value = heads.permute(2, 0, 3, 1, 4).flatten(1, 2).unbind()
-            found = _attend(query, key.transpose(1, 2), value, mask)
+            found, weights = _attend(query, key.transpose(1, 2), value, mask)
+            if self.run is not None:
+                self.run.encoder.append(weights)
             found = found.view(batch, model.n_heads, length, -1).transpose(1, 2).reshape(x.shape)
             x = layer.norm1(layer.output(found).add_(x))
             x = layer.norm2(layer.feed_forward(x).add_(x))
@@ -93,16 +99,22 @@ class FastSteps:
         self.wrote_padding |= model.pad_id in ids[:, -1].tolist()
         hidden = ids == model.pad_id if self.wrote_padding else None
         mask = None if hidden is None else _hiding(hidden, model.n_heads, x.dtype)
+        looked = []
         for layer, source, newest, query, key, value in layers:
             if rows == 1:
                 layer.project.into(newest.view(1, -1), x)
             else:
                 newest.copy_(layer.project(x).view(rows, 3, -1).transpose(0, 1))
-            found = _attend(query, key, value, mask)
+            found, over_target = _attend(query, key, value, mask)
             x = layer.norm1(layer.output(found.view(rows, -1)).add_(x))
-            x = layer.norm2(source(x))
+            x, over_source = source(x)
+            x = layer.norm2(x)
             x = layer.norm3(layer.feed_forward(x).add_(x))
-        return model.vocabulary(x)
+            looked.append((over_target, over_source))
+        logits = model.vocabulary(x)
+        if self.run is not None:
+            self.run.steps.append(Step(ids, logits, looked))
+        return logits
 
     def _room(self, rows: int, length: int) -> Float[Tensor, "room L 3 rows D"]:
         """Memory for the newest word too."""
@@ -160,9 +172,12 @@ class OneSource:
         values = torch.bmm(value, layer.output_of_heads).add_(layer.output_bias_of_a_head)
         self.values = values.flatten(0, 1)  # (H·S, D)
 
-    def __call__(self, x: Float[Tensor, "rows D"]) -> Float[Tensor, "rows D"]:
+    def __call__(
+        self, x: Float[Tensor, "rows D"]
+    ) -> tuple[Float[Tensor, "rows D"], Float[Tensor, "rows H S"]]:
         scores = F.linear(x, self.keys, self.bias).view(len(x), self.n_heads, -1)
-        return torch.addmm(x, scores.softmax(-1).view(len(x), -1), self.values)
+        weights = scores.softmax(-1)
+        return torch.addmm(x, weights.view(len(x), -1), self.values), weights
 
     def select(self, sources: Int[Tensor, " sources"]) -> None:
         """No other sentence is there. (All rows of one sentence are always its own.)"""
@@ -181,15 +196,17 @@ class ManySources:
         self.layer, self.key, self.value, self.mask = layer, key, value, mask
         self.count = len(key) // layer.n_heads  # sentences
 
-    def __call__(self, x: Float[Tensor, "rows D"]) -> Float[Tensor, "rows D"]:
+    def __call__(
+        self, x: Float[Tensor, "rows D"]
+    ) -> tuple[Float[Tensor, "rows D"], Float[Tensor, "heads T S"]]:
         split = (self.count, -1, self.layer.n_heads, self.key.size(-1))
         query = self.layer.query(x).view(split).transpose(1, 2).flatten(0, 1)
-        found = _attend(query, self.key.transpose(1, 2), self.value, self.mask)
+        found, weights = _attend(query, self.key.transpose(1, 2), self.value, self.mask)
         found = found.unflatten(0, (self.count, -1)).transpose(1, 2).reshape(x.shape)
-        return self.layer.cross_output(found).add_(x)
+        return self.layer.cross_output(found).add_(x), weights
 
     def select(self, sources: Int[Tensor, " sources"]) -> None:
-        def of_these(x: Float[Tensor, "heads ..."]) -> Float[Tensor, "heads ..."]:
+        def of_these(x: Float[Tensor, "heads ..."]) -> Float[Tensor, "chosen ..."]:
             return x.unflatten(0, (self.count, -1)).index_select(0, sources).flatten(0, 1)
 
         self.key, self.value = of_these(self.key), of_these(self.value)
@@ -202,9 +219,10 @@ def _attend(
     key: Float[Tensor, "heads K S"],
     value: Float[Tensor, "heads S K"],
     mask: Float[Tensor, "heads 1 S"] | None,
-) -> Float[Tensor, "heads T K"]:
+) -> tuple[Float[Tensor, "heads T K"], Float[Tensor, "heads T S"]]:
     scores = torch.bmm(query, key) if mask is None else torch.baddbmm(mask, query, key)
-    return torch.bmm(scores.softmax(-1), value)
+    weights = scores.softmax(-1)
+    return torch.bmm(weights, value), weights
 
 
 def _hiding(
@@ -228,11 +246,15 @@ class Product:
         tall = weight.size(0) >= weight.size(1)
         self.weight = weight.t().contiguous().t() if tall else weight.contiguous()
         self.bias = bias
-        self.packed = _packed(weight)
         self.worth = 2 if weight.numel() > 100_000 else 16  # rows from which on packing helps
 
+    @cached_property
+    def packed(self) -> Tensor | None:
+        """Once there are rows enough: a page that decodes one sentence at a time needs no copy."""
+        return _packed(self.weight)
+
     def __call__(self, x: Float[Tensor, "rows M"]) -> Float[Tensor, "rows N"]:
-        if self.packed is None or x.size(0) < self.worth:
+        if x.size(0) < self.worth or self.packed is None:
             return F.linear(x, self.weight, self.bias)
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
 

@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sacrebleu.metrics.bleu import BLEU
-from sacrebleu.metrics.chrf import CHRF
-
 
 @dataclass(frozen=True)
 class Scores:
@@ -24,6 +21,10 @@ def score(
 
     BLEU splits words as sacreBLEU's 13a does, Chinese into characters (zh).
     """
+    # Imported where it is used: it takes as long as all of the lab beside torch.
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+
     most = max(len(accepted) for accepted in references)
     # sacreBLEU wants the references by column, and takes None where a sentence has no more.
     columns: list[Any] = [

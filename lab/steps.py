@@ -9,6 +9,7 @@ All of it is lab.decoding at work, watched, whichever decoding part is in force.
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from lab import decoding
 from lab.model import Checkpoint
+from lab.recording import keep
 from lab.tokens import BOS_ID, EOS_ID, PAD_ID, Tokenizer, pad
 from lab.translation import MAX_LEN, Search, Translation, encode, finished, forced
 
@@ -89,26 +91,27 @@ def follow_ids(
         raise ValueError(f"{len(begun)} prefixes for {len(encoded)} sentences: give one to each")
     if not encoded:
         return []
-    if search.method == "greedy":
-        found = _written(checkpoint, encoded, search, begun, top, max_len)
-    elif search.method == "sample":
-        found = [
-            path
-            for row, prefix in zip(encoded, begun, strict=True)
-            for path in _written(checkpoint, [row], search, [prefix], top, max_len)
-        ]
-    elif search.method == "beam":
-        trees = [
-            _grown(checkpoint, row, search, prefix, top, max_len)
-            for row, prefix in zip(encoded, begun, strict=True)
-        ]
-        found = [tree.best for tree in trees]
-    else:
-        raise ValueError(f"method {search.method!r}: choose greedy, beam or sample")
+    with keep(checkpoint.model) if explain else nullcontext() as kept:
+        if search.method == "greedy":
+            found = _written(checkpoint, encoded, search, begun, top, max_len)
+        elif search.method == "sample":
+            found = [
+                path
+                for row, prefix in zip(encoded, begun, strict=True)
+                for path in _written(checkpoint, [row], search, [prefix], top, max_len)
+            ]
+        elif search.method == "beam":
+            trees = [
+                _grown(checkpoint, row, search, prefix, top, max_len)
+                for row, prefix in zip(encoded, begun, strict=True)
+            ]
+            found = [tree.best for tree in trees]
+        else:
+            raise ValueError(f"method {search.method!r}: choose greedy, beam or sample")
     device = next(checkpoint.model.parameters()).device
     source = pad(encoded).to(device)
     target = pad([[BOS_ID, *ids] for ids, _ in found]).to(device)
-    told = finished(checkpoint, sentences, source, target, explain=explain)
+    told = finished(checkpoint, sentences, source, target, explain=explain, kept=kept)
     return [Path(one, *path) for one, path in zip(told, found, strict=True)]
 
 

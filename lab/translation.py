@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from lab import decoding, parts
 from lab.model import Checkpoint
-from lab.recording import KINDS, record
+from lab.recording import KINDS, Kept, keep, record
 from lab.tokens import BOS_ID, EOS_ID, PAD_ID, pad
 
 MAX_LEN = 80  # ids of a translation, unless asked otherwise
@@ -70,9 +71,10 @@ def translate(
     for start in range(0, len(by_length), batch_size):
         rows = by_length[start : start + batch_size]
         source = pad([encoded[i] for i in rows]).to(next(checkpoint.model.parameters()).device)
-        target = _search(checkpoint.model, source, search, max_len)
+        with keep(checkpoint.model) if explain else nullcontext() as kept:
+            target = _search(checkpoint.model, source, search, max_len)
         texts = [sentences[i] for i in rows]
-        told = finished(checkpoint, texts, source, target, explain=explain)
+        told = finished(checkpoint, texts, source, target, explain=explain, kept=kept)
         found.update(zip(rows, told, strict=True))
     return [found[i] for i in range(len(sentences))]
 
@@ -96,9 +98,10 @@ def finished(
     target: Int[Tensor, "B T"],
     *,
     explain: bool = False,
+    kept: Kept | None = None,
 ) -> list[Translation]:
-    """The translations whose ids, <s> to </s>, a search has found."""
-    why = _explain(checkpoint.model, source, target) if explain else [{}] * len(sentences)
+    """The translations whose ids, <s> to </s>, a search has found; `kept`: while it ran."""
+    why = _explain(checkpoint.model, source, target, kept) if explain else [{}] * len(sentences)
     found = []
     rows = zip(sentences, source.tolist(), target.tolist(), why, strict=True)
     for sentence, read, ids, reasons in rows:
@@ -137,29 +140,48 @@ def _search(
 
 
 def _explain(
-    model: nn.Module, source: Int[Tensor, "B S"], target: Int[Tensor, "B T"]
+    model: nn.Module, source: Int[Tensor, "B S"], target: Int[Tensor, "B T"], kept: Kept | None
 ) -> list[dict[str, Any]]:
-    """Log-probability and attention of each row, padding cut off.
+    """Log-probability and attention of each row, padding cut off: as they were kept, or else from
+    one more pass."""
+    rows = [
+        (read[: len(read) - read.count(PAD_ID)], ids[: (ids + [EOS_ID]).index(EOS_ID) + 1])
+        for read, ids in zip(source.tolist(), target.tolist(), strict=True)
+    ]
+    found = [each for row in rows if kept and (each := kept.find(*row))]
+    if len(found) < len(rows):
+        found = _read_again(model, source, target, rows)
+    return [
+        {
+            "log_probability": log_probabilities(logits, target.new_tensor(ids)).sum().item(),
+            "attention": {kind: weights.float().cpu() for kind, weights in attention.items()},
+        }
+        for (logits, attention), (_, ids) in zip(found, rows, strict=True)
+    ]
 
-    One pass over the finished sentences gives the weights and probabilities of every step at once.
-    """
+
+def _read_again(
+    model: nn.Module,
+    source: Int[Tensor, "B S"],
+    target: Int[Tensor, "B T"],
+    rows: Sequence[tuple[list[int], list[int]]],
+) -> list[tuple[Float[Tensor, "_ V"], dict[str, Float[Tensor, "L H _ _"]]]]:
+    """One pass over finished sentences gives the weights and logits of every step at once."""
     with record(model) as recorded:
-        gains = log_probabilities(forced(model, source, target), target)
-    expected = target[:, 1:]
+        logits = forced(model, source, target)
     weights = {kind: recorded[kind].float().cpu() for kind in KINDS}
-    found = []
-    for row in range(len(source)):
-        read = int((source[row] != PAD_ID).sum())
-        ends = (expected[row] == EOS_ID).nonzero()
-        written = int(ends[0]) + 1 if len(ends) else expected.size(1)
-        sizes = {"encoder": (read, read), "decoder": (written, written), "cross": (written, read)}
-        found.append(
+    sizes = [(len(read), len(ids) - 1) for read, ids in rows]
+    return [
+        (
+            logits[row, :written],
             {
-                "log_probability": gains[row, :written].sum().item(),
-                "attention": {k: weights[k][:, row, :, :t, :s] for k, (t, s) in sizes.items()},
-            }
+                "encoder": weights["encoder"][:, row, :, :read, :read],
+                "decoder": weights["decoder"][:, row, :, :written, :written],
+                "cross": weights["cross"][:, row, :, :written, :read],
+            },
         )
-    return found
+        for row, (read, written) in enumerate(sizes)
+    ]
 
 
 def forced(
@@ -171,10 +193,10 @@ def forced(
 
 
 def log_probabilities(
-    logits: Float[Tensor, "B steps V"], target: Int[Tensor, "B T"]
-) -> Float[Tensor, "B steps"]:
+    logits: Float[Tensor, "*B steps V"], target: Int[Tensor, "*B T"]
+) -> Float[Tensor, "*B steps"]:
     """Of each token of the target after <s>, given those before it; padding has them too."""
-    return logits.log_softmax(-1).gather(-1, target[:, 1:].unsqueeze(-1)).squeeze(-1)
+    return logits.float().log_softmax(-1).gather(-1, target[..., 1:, None]).squeeze(-1)
 
 
 def entropy(weights: Float[Tensor, "*axes S"]) -> Float[Tensor, "*axes"]:

@@ -49,9 +49,10 @@ def test_imports_point_one_way(place):
             assert ours <= MAY_IMPORT[place], f"{file.relative_to(ROOT)} imports {ours}"
 
 
-def test_gradio_is_the_page_s_alone():
-    """Training and translating from the shell do not wait for a web server's imports."""
-    code = "import sys, lab.cli, lab.training, lab.translation; print('gradio' in sys.modules)"
+@pytest.mark.parametrize("package", ["gradio", "sacrebleu", "matplotlib"])
+def test_nobody_waits_for_what_is_not_used(package):
+    """Translating and training wait for no web server, no scores and no figures at their start."""
+    code = f"import sys, lab.cli, lab.training, lab.translation; print({package!r} in sys.modules)"
 
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
 

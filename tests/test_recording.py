@@ -4,12 +4,16 @@ from threading import Thread
 
 import pytest
 import torch
+from a_checkpoint import SENTENCES, a_checkpoint, for_each_checkpoint
 from torch import nn
 from torch.testing import assert_close
 
 from autograder.torchs import ask, hidden
+from lab import decoding
 from lab.model import Config, build
-from lab.recording import KINDS, record
+from lab.recording import KINDS, keep, record
+from lab.steps import follow
+from lab.translation import Search, finished, translate
 
 # All different, so that no axis and no kind can be taken for another
 B, H, T, S, V, LAYERS, PAD = 5, 3, 4, 7, 11, 2, 0
@@ -160,3 +164,75 @@ def test_other_threads_are_not_recorded(model, sentences):
         model(*sentences)
 
     assert len(attention.calls("cross")) == 1
+
+
+# What the fast search keeps
+
+BOS, EOS, MAX_LEN = 1, 2, 9
+SEARCHES = {
+    "greedy": lambda *given: decoding.greedy_decode(*given, BOS, EOS, MAX_LEN)[0].tolist(),
+    "sample": lambda *given: decoding.sample_decode(*given, BOS, EOS, MAX_LEN)[0].tolist(),
+    "beam": lambda *given: decoding.beam_search(*given, BOS, EOS, 4, MAX_LEN)[0][0],
+}
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_what_was_kept_is_what_one_pass_records(draw, search):
+    """Weights and logits of every step, those of a beam's best sentence too."""
+    for _ in range(4):
+        model, src = draw.fill(build(CONFIG)), draw.ids(1, S)
+
+        with keep(model) as kept:
+            ids = SEARCHES[search](model, src)
+        with record(model) as attention:
+            expected = model(src, torch.tensor([ids[:-1]]))
+
+        found = kept.find(src[0].tolist(), ids)
+        assert found is not None
+        assert_close(found[0], expected[0].detach())
+        for kind in KINDS:
+            assert not found[1][kind].is_inference(), "whoever asked may go on computing with it"
+            assert_close(found[1][kind], attention[kind][:, 0])
+
+
+def test_nothing_is_kept_of_what_was_not_asked_for(draw):
+    """Another model, a batch, other ids, and what comes after the block."""
+    model, other = (draw.fill(build(CONFIG)) for _ in range(2))
+    src = draw.ids(2, S)
+
+    with keep(model) as kept:
+        decoding.greedy_decode(other, src[:1], BOS, EOS, MAX_LEN)
+        decoding.greedy_decode(model, src, BOS, EOS, MAX_LEN)
+        decoding.greedy_decode(model, src[:1], BOS, EOS, MAX_LEN, cache=False)
+        assert not kept.runs
+        ids = decoding.greedy_decode(model, src[:1], BOS, EOS, MAX_LEN)[0].tolist()
+    decoding.greedy_decode(model, src[1:], BOS, EOS, MAX_LEN)
+
+    assert len(kept.runs) == 1
+    source = src[0].tolist()
+    assert kept.find(source, ids) is not None
+    for written in ([BOS], [BOS, *ids], [*ids, EOS]):
+        assert kept.find(source, written) is None
+    assert kept.find(src[1].tolist(), ids) is None
+
+
+@for_each_checkpoint
+@pytest.mark.parametrize("method", SEARCHES)
+def test_explaining_one_sentence_reads_nothing_again(name, method):
+    """Its weights are those of its steps, to rounding the ones of one more pass."""
+    checkpoint, passes = a_checkpoint(name), []
+    hook = checkpoint.model.register_forward_hook(lambda *_: passes.append(1))
+
+    [path] = follow(checkpoint, SENTENCES[:1], Search(method), explain=True, max_len=20)
+    [usual] = translate(checkpoint, SENTENCES[:1], Search(method), explain=True, max_len=20)
+    before = len(passes)
+    source = torch.tensor([checkpoint.tokenizer.encode(SENTENCES[0])])
+    target = torch.tensor([[BOS, *path.ids]])
+    [again] = finished(checkpoint, SENTENCES[:1], source, target, explain=True)
+
+    hook.remove()
+    assert (before, len(passes)) == (0, 1)
+    for found in (path.translation, usual):
+        assert found.log_probability == pytest.approx(again.log_probability, abs=1e-3)
+        for kind in KINDS:
+            assert_close(found.attention[kind], again.attention[kind], atol=1e-5, rtol=0)

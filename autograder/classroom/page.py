@@ -42,7 +42,7 @@ from autograder.classroom.settings import Settings
 from autograder.oracle.sandbox import Report as Sandbox
 from autograder.oracle.sandbox import caution
 
-from lab.page import resource  # first: it switches Gradio's analytics off  # isort: skip
+from lab.page import resource  # first: it imports Gradio as the page needs it  # isort: skip
 import gradio as gr  # isort: skip
 
 from lab.page.view import drawing

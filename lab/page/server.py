@@ -7,15 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lab.page import resource  # first: it switches Gradio's analytics off
-
-import gradio as gr  # isort: skip
-from gradio import themes  # isort: skip
+import gradio as gr
 import torch
+from gradio import themes
 from starlette.middleware import Middleware
 
 from lab.model import Checkpoint, CheckpointError, pick_device, shipped
-from lab.page import compare, heads, inside, masks, translate, words
+from lab.page import compare, heads, inside, masks, resource, translate, words
 from lab.page.first import First
 from lab.page.gate import Gate
 from lab.page.headers import Headers, framing

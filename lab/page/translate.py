@@ -18,6 +18,7 @@ from lab.page.mathml import mathml
 from lab.page.questions import Refused, one_of, prefix, sentence, whole
 from lab.page.view import Value, answers, drawing, failure, message, packed
 from lab.page.words import label
+from lab.recording import Kept, keep
 from lab.steps import BeamTree, Candidate, Path, Step, beam_tree, distribution, follow
 from lab.tokens import BOS_ID, EOS_ID, pad
 from lab.translation import Search, encode, finished
@@ -197,11 +198,12 @@ def _translated(questions: Sequence[Question]) -> list[Value]:
     texts = [question.text for question in questions]
     prefixes = [question.prefix for question in questions]
     if search.method == "beam":
-        trees = [
-            beam_tree(checkpoint, text, search, prefix)
-            for text, prefix in zip(texts, prefixes, strict=True)
-        ]
-        paths = _best(checkpoint, texts, trees)
+        with keep(checkpoint.model) as kept:
+            trees = [
+                beam_tree(checkpoint, text, search, prefix)
+                for text, prefix in zip(texts, prefixes, strict=True)
+            ]
+        paths = _best(checkpoint, texts, trees, kept)
     else:
         trees = [None] * len(questions)
         paths = follow(checkpoint, texts, search, prefixes, explain=True)
@@ -212,13 +214,15 @@ def _translated(questions: Sequence[Question]) -> list[Value]:
     ]
 
 
-def _best(checkpoint: Checkpoint, texts: Sequence[str], trees: Sequence[BeamTree]) -> list[Path]:
+def _best(
+    checkpoint: Checkpoint, texts: Sequence[str], trees: Sequence[BeamTree], kept: Kept
+) -> list[Path]:
     """The best sentences of the trees, explained as `follow` does."""
     best = [tree.best for tree in trees]
     device = next(checkpoint.model.parameters()).device
     source = pad(encode(checkpoint, texts)).to(device)
     target = pad([[BOS_ID, *ids] for ids, _ in best]).to(device)
-    told = finished(checkpoint, texts, source, target, explain=True)
+    told = finished(checkpoint, texts, source, target, explain=True, kept=kept)
     return [Path(one, *each) for one, each in zip(told, best, strict=True)]
 
 

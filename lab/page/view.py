@@ -13,14 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab.page import resource
-
-import gradio as gr  # isort: skip
+import gradio as gr
 import numpy as np
 from gradio.context import Context
 from jaxtyping import Float
 from torch import Tensor
 
+from lab.page import resource
 from lab.page.questions import Refused
 from lab.page.words import say
 

@@ -25,6 +25,26 @@ def test_both_shipped_models_are_on_the_page():
     assert set(server.load(torch.device("cpu"))) == {"en-de", "en-zh"} == set(shipped())
 
 
+def test_gradio_is_imported_without_its_stubs():
+    """Beside its installed classes no .pyi is looked at or written, and nothing else is changed."""
+    code = """
+import inspect, sys
+touched, getfile = [], inspect.getfile
+sys.addaudithook(lambda event, given: touched.append(str(given[0])) if event == "open" else None)
+import lab.page
+import gradio as gr
+print([path for path in touched if path.endswith(".pyi")])
+print(inspect.getfile is getfile, inspect.getfile(gr.HTML).endswith("html.py"))
+with gr.Blocks() as page:
+    gr.Button().click(int, gr.Textbox(), gr.HTML())
+print([event.targets[0][1] for event in page.fns.values()])
+"""
+
+    found = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True)
+
+    assert found.splitlines() == ["[]", "True True", "['click']"]
+
+
 def test_script_names_what_most_letters_are():
     """Digits and points do not count."""
     assert script("a man, 7 人") == "LATIN"

@@ -13,9 +13,9 @@ import tomllib
 from collections.abc import Iterator
 from typing import Any
 
-from lab.page import resource
+import gradio as gr
 
-import gradio as gr  # isort: skip
+from lab.page import resource
 
 LANGUAGES = ("en", "zh-CN")
 FORMS = {"zero", "one", "two", "few", "many", "other"}  # a table of these is one text (CLDR)
