@@ -120,9 +120,9 @@ class NoNorm(stock.AddNorm):
 class NormOverTokens(stock.LayerNorm):
     """Mean and variance of a feature in all tokens, not of a token in all features."""
 
-    def forward(self, x: Float[Tensor, "*axes T D"]) -> Float[Tensor, "*axes T D"]:
-        mean, variance = x.mean(-2, keepdim=True), x.var(-2, correction=0, keepdim=True)
-        return self.weight * (x - mean) / torch.sqrt(variance + self.eps) + self.bias
+    def forward(self, input: Float[Tensor, "*axes T D"]) -> Float[Tensor, "*axes T D"]:
+        mean, variance = input.mean(-2, keepdim=True), input.var(-2, correction=0, keepdim=True)
+        return self.weight * (input - mean) / torch.sqrt(variance + self.eps) + self.bias
 
 
 # Feed-forward

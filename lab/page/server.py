@@ -15,7 +15,7 @@ import torch
 from starlette.middleware import Middleware
 
 from lab.model import Checkpoint, CheckpointError, pick_device, shipped
-from lab.page import compare, heads, inside, masks, translate, words
+from lab.page import compare, heads, inside, masks, training, translate, words
 from lab.page.first import First
 from lab.page.gate import Gate
 from lab.page.headers import Headers, framing
@@ -38,6 +38,7 @@ THEME = themes.Default(font=FONTS).set(
 # Each has `build(checkpoints, folder)` and a drawing of its name; `folder` is as below.
 TABS = {
     "translate": translate, "inside": inside, "masks": masks, "heads": heads, "compare": compare,
+    "training": training,
 }  # fmt: skip
 
 
