@@ -1,76 +1,39 @@
-"""Masks and positions, broken on purpose: what each is for shows when it is wrong or gone.
+"""Parts, masks and positions, broken on purpose: what each is for shows when it is wrong or gone.
 
 Nothing here changes a model or a part for anybody else: faults are in force in one context
-(lab.parts), painted masks and missing positions belong to a model that shares only the weights.
+(lab.parts), and whatever is broken belongs to a model that shares only the weights.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lab import decoding, parts
+from lab.faults import FAULTS
 from lab.heads import attention_of, heads_of, twin
-from lab.model import Checkpoint
+from lab.model import Checkpoint, build
 from lab.recording import record
 from lab.steps import Path, Step, follow, follow_ids, read_back
 from lab.tokens import pad
-from lab.translation import Search, encode
+from lab.translation import MAX_LEN, Search, encode
 
-# Faults: three wrong parts that everybody writes once
+# Faults
 
-
-def causal_mask_forgotten(
-    length: int, device: torch.device | str | None = None
-) -> Bool[Tensor, "T T"]:
-    """Everybody may look at everything, the future too."""
-    return torch.ones(length, length, dtype=torch.bool, device=device)
+ENOUGH = 40  # ids of a broken translation
 
 
-def decoder_mask_without_causal(ids: Int[Tensor, "B T"], pad_id: int) -> Bool[Tensor, "B 1 T T"]:
-    """Only padding is hidden."""
-    return parts.padding_mask(ids, pad_id).expand(-1, -1, ids.size(1), -1)
+@dataclass(frozen=True)
+class Layer:
+    """What a layer hands on."""
 
-
-def attention_with_mask_upside_down(
-    query: Float[Tensor, "*heads T K"],
-    key: Float[Tensor, "*heads S K"],
-    value: Float[Tensor, "*heads S Dv"],
-    mask: Bool[Tensor, "..."] | None = None,
-) -> tuple[Float[Tensor, "*heads T Dv"], Float[Tensor, "*heads T S"]]:
-    """Hides where the mask says "may look"."""
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))
-    if mask is not None:
-        scores = scores.masked_fill(mask, -math.inf)
-    weights = parts.softmax(scores)
-    return weights @ value, weights
-
-
-def attention_masked_after_softmax(
-    query: Float[Tensor, "*heads T K"],
-    key: Float[Tensor, "*heads S K"],
-    value: Float[Tensor, "*heads S Dv"],
-    mask: Bool[Tensor, "..."] | None = None,
-) -> tuple[Float[Tensor, "*heads T Dv"], Float[Tensor, "*heads T S"]]:
-    """Hidden keys have taken their share before they are hidden: rows sum to less than 1."""
-    weights = parts.softmax(query @ key.transpose(-2, -1) / math.sqrt(query.size(-1)))
-    if mask is not None:
-        weights = weights.masked_fill(~mask, 0)
-    return weights @ value, weights
-
-
-FAULTS: Mapping[str, Mapping[str, Callable[..., Any]]] = {
-    "forgot the causal mask": {
-        "causal_mask": causal_mask_forgotten,
-        "decoder_mask": decoder_mask_without_causal,
-    },
-    "mask upside down": {"scaled_dot_product_attention": attention_with_mask_upside_down},
-    "masked after softmax": {"scaled_dot_product_attention": attention_masked_after_softmax},
-}
+    size: float  # root mean square of its numbers
+    alike: float  # mean cosine of each two tokens: 1 where all say the same
 
 
 @dataclass(frozen=True)
@@ -80,6 +43,7 @@ class Broken:
     right: Path
     wrong: Path
     change: float  # in the log-probability of the right translation, step by step
+    layers: tuple[list[Layer], list[Layer]]  # as both read the right one: encoder, then decoder
 
 
 def break_with(
@@ -93,6 +57,9 @@ def break_with(
 ) -> Broken:
     """Translate with some of FAULTS switched on; `right` is the translation without, where known.
 
+    The weights stay as they were trained: a part that is a module is built anew around them. What
+    comes to no end is cut off at ENOUGH, or at twice the length of the right translation.
+
     Forgetting the causal mask ruins training most of all. Here the step that writes is as blind as
     before, but the pieces before it, which now see each other, are not those it was trained with.
     (The weights explained are of one pass over the finished sentence: they look ahead.)
@@ -100,10 +67,41 @@ def break_with(
     wrong_parts = _parts_of(faults)
     if right is None:
         right = follow(checkpoint, [sentence], search, explain=explain)[0]
+    enough = min(MAX_LEN, max(ENOUGH, 2 * len(right.ids)))
+    layers = _layers(checkpoint, sentence, right)
     with parts.using(wrong_parts):
-        wrong = follow(checkpoint, [sentence], search, explain=explain)[0]
-        forced = follow(checkpoint, [sentence], prefixes=[right.ids])[0]
-    return Broken(right, wrong, _log_probability(forced) - _log_probability(right))
+        broken = _rebuilt(checkpoint)
+        wrong = follow(broken, [sentence], search, explain=explain, max_len=enough)[0]
+        forced = follow(broken, [sentence], prefixes=[right.ids])[0]
+        return Broken(
+            right,
+            wrong,
+            _log_probability(forced) - _log_probability(right),
+            (layers, _layers(broken, sentence, right)),
+        )
+
+
+def _rebuilt(checkpoint: Checkpoint) -> Checkpoint:
+    """The same weights in a model of the parts in force."""
+    model = build(checkpoint.config)
+    model.load_state_dict(checkpoint.model.state_dict(), assign=True)
+    return replace(checkpoint, model=model.to(next(model.parameters()).device).eval())
+
+
+def _layers(checkpoint: Checkpoint, sentence: str, path: Path) -> list[Layer]:
+    model: Any = twin(checkpoint.model)
+    states: list[Float[Tensor, "T D"]] = []
+    for layer in [*model.encoder.layers, *model.decoder.layers]:
+        layer.register_forward_hook(lambda module, args, output: states.append(output[0].float()))
+    read_back(replace(checkpoint, model=model), encode(checkpoint, [sentence])[0], path.ids)
+    return [Layer(state.square().mean().sqrt().item(), _alike(state)) for state in states]
+
+
+def _alike(tokens: Float[Tensor, "T D"]) -> float:
+    """The mean cosine of each two; 1 for one alone."""
+    directions = F.normalize(tokens, dim=-1)
+    among = ~torch.eye(len(tokens), dtype=torch.bool, device=tokens.device)
+    return (directions @ directions.T)[among].mean().item() if len(tokens) > 1 else 1.0
 
 
 def _log_probability(path: Path) -> float:

@@ -1,5 +1,6 @@
-"""Masks and positions broken on purpose: each fault as the catalogue knows it, each law as told."""
+"""What is broken on purpose: each fault as the catalogue knows it, each law as told."""
 
+import itertools
 import math
 
 import pytest
@@ -9,13 +10,15 @@ from torch.testing import assert_close
 
 from autograder.mistakes import attention as wrong_attention
 from autograder.mistakes import masks as wrong_masks
-from lab import experiments, parts
-from lab.experiments import FAULTS, break_with, paint, positions, shuffle, without_positions
+from autograder.mistakes import mistakes_of
+from lab import experiments, faults, parts
+from lab.experiments import break_with, paint, positions, shuffle, without_positions
+from lab.faults import FAULTS
 from lab.recording import KINDS
 from lab.steps import follow
 from lab.tokens import EOS_ID
 
-FORGOT, UPSIDE_DOWN, LATE = FAULTS
+FORGOT, UPSIDE_DOWN, LATE, *OTHERS = FAULTS
 SENTENCE = SENTENCES[1]
 
 
@@ -31,8 +34,8 @@ def weights_with(checkpoint, fault, kind):
 @pytest.mark.parametrize(
     "ours, theirs",
     [
-        (experiments.attention_with_mask_upside_down, wrong_attention.inverted_mask),
-        (experiments.attention_masked_after_softmax, wrong_attention.masked_late),
+        (faults.attention_with_mask_upside_down, wrong_attention.inverted_mask),
+        (faults.attention_masked_after_softmax, wrong_attention.masked_late),
     ],
 )
 def test_attention_goes_wrong_as_in_the_catalogue(draw, ours, theirs, mask):
@@ -46,11 +49,29 @@ def test_masks_go_wrong_as_in_the_catalogue(draw):
     """The causal mask is all ones, and of the decoder's only the padding is left."""
     ids = draw.sentences(3, 5)
 
-    assert_close(experiments.causal_mask_forgotten(4), wrong_masks.causal_of_ones(4))
+    assert_close(faults.causal_mask_forgotten(4), wrong_masks.causal_of_ones(4))
     assert_close(
-        experiments.decoder_mask_without_causal(ids, 0),
+        faults.decoder_mask_without_causal(ids, 0),
         (ids != 0)[:, None, None].expand(3, 1, 5, 5),
     )
+
+
+@pytest.mark.parametrize("fault", OTHERS)
+def test_parts_go_wrong_as_in_the_catalogue(draw, fault):
+    """The others have the catalogue's names, and give what the mistakes of these names give."""
+    part, ours = next(iter(FAULTS[fault].items()))
+    theirs = {each.name: each.implementation for each in mistakes_of(part)}[fault]
+
+    if part == "scaled_dot_product_attention":
+        mask = draw.mask(2, 4, 5)
+        q, k, v = draw(2, 4, 6), draw(2, 5, 6), draw(2, 5, 7)
+        assert_close(ours(q, k, v, mask), theirs(q, k, v, mask))
+        return
+    sizes = (6, 10) if part == "FeedForward" else (6,)
+    right, wrong = draw.fill(theirs(*sizes)).eval(), ours(*sizes).to(torch.float64).eval()
+    wrong.load_state_dict(right.state_dict())
+    inputs = [draw(2, 5, 6) for _ in range(2 if part == "AddNorm" else 1)]
+    assert_close(wrong(*inputs), right(*inputs))
 
 
 @for_each_checkpoint
@@ -109,8 +130,8 @@ def test_the_fault_is_in_the_parts_whoever_wrote_the_others(work, fault):
 
 
 def test_trained_models_break():
-    """Of the shipped sentences each fault changes at least one translation, and makes the right
-    one less probable."""
+    """Of these sentences each fault changes at least one translation, and makes the right ones less
+    probable; what has no end is cut off."""
     checkpoint = a_checkpoint("en-de")
     sentences = [
         *checkpoint.examples,
@@ -120,15 +141,48 @@ def test_trained_models_break():
         found = [break_with(checkpoint, sentence, [fault]) for sentence in sentences]
         assert any(each.right.ids != each.wrong.ids for each in found), fault
         assert sum(each.change for each in found) < 0
+        assert all(len(each.wrong.ids) <= experiments.ENOUGH for each in found)
+
+
+@for_each_checkpoint
+def test_layers_say_what_add_and_norm_are_for(name):
+    """Without the norm the numbers grow with every layer of both sides; trained tokens become one
+    another without the residual; without a fault both models hand on the same."""
+    checkpoint = a_checkpoint(name)
+
+    none, norm, residual = (
+        break_with(checkpoint, SENTENCE, faults).layers
+        for faults in ([], ["the norm is missing"], ["the residual is missing"])
+    )
+
+    n_layers = checkpoint.config.n_layers
+    assert none[0] == none[1] == norm[0] and len(none[0]) == 2 * n_layers
+    for side in (norm[1][:n_layers], norm[1][n_layers:]):
+        assert all(low.size < high.size for low, high in itertools.pairwise(side))
+    if name != "tiny":
+        assert residual[1][-1].alike > 0.95 > 0.5 > residual[0][-1].alike
+        assert norm[1][-1].size > 100 * norm[0][-1].size
+
+
+def test_a_layer_is_measured():
+    """Root mean square of the numbers, mean cosine of the pairs; worked by hand."""
+    same, across = torch.tensor([[3.0, 4.0]] * 2), torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+
+    assert experiments._alike(same) == pytest.approx(1)
+    assert experiments._alike(across) == pytest.approx(0)
+    assert experiments._alike(torch.cat([across, -across])) == pytest.approx(-1 / 3)
+    assert experiments._alike(same[:1]) == 1
 
 
 def test_faults_together():
-    """A mask and an attention can be wrong at once; two attentions cannot; none is right."""
+    """Several parts can be wrong at once, one in two ways cannot; without a fault all is right."""
     checkpoint = a_checkpoint("tiny")
 
     both = break_with(checkpoint, SENTENCE, [FORGOT, LATE], explain=True).wrong
     decoder = both.translation.attention["decoder"]
     assert (decoder.triu(1).sum((-1, -2)) > 0).all()
+    several = break_with(checkpoint, SENTENCE, [LATE, OTHERS[-1], "normed over the tokens"])
+    assert several.change != break_with(checkpoint, SENTENCE, [LATE]).change
     none = break_with(checkpoint, SENTENCE, [])
     assert none.right.ids == none.wrong.ids and none.change == pytest.approx(0, abs=1e-4)
     with pytest.raises(ValueError, match="both replace scaled_dot_product_attention: choose one"):

@@ -1,10 +1,11 @@
-// Three mistakes everybody makes once, switched on in the trained model.
-// props.faults = [{name, part, lesson}]; props.value = {message} or {pair, text, languages,
-//   faults: [name], source: [piece], right, wrong: {text, pieces, ended, weights: {decoder, cross}:
-//   packed [layer][query][key], mean of heads}, change}
+// Mistakes everybody makes once, switched on in the trained model.
+// props.faults = {group: [{name, parts, lesson}]}; props.value = {message} or {pair, text, languages,
+//   faults: [name], source: [piece], right, wrong: {text, pieces, ended, weights: {kind:
+//   packed [layer][query][key], mean of heads}}, change, layers: [right, wrong] of [{size, alike}],
+//   the encoder's first}
 
 const SIDES = ["right", "wrong"];
-const ATTENTIONS = ["late", "upside_down"]; // both are the attention: one at a time
+const FAULTS = Object.values(props.faults).flat();
 const state = { on: ["upside_down"], kind: "decoder", layer: 0 };
 let shown = null;
 let weights = {}; // side -> kind
@@ -19,13 +20,14 @@ function show(value) {
   weights = Object.fromEntries(SIDES.map((side) => [side,
     Object.fromEntries(Object.entries(value[side].weights).map(([kind, packed]) => [kind, unpacked(packed)]))]));
   state.layer = Math.min(state.layer, props.layers[value.pair] - 1);
-  fill($(".kind"), kindOptions(["decoder", "cross"]), state.kind);
+  fill($(".kind"), kindOptions(), state.kind);
   fill($(".layer"), layerOptions(value.pair), state.layer);
-  const on = props.faults.filter(({ name }) => value.faults.includes(name));
-  $(".told").replaceChildren(...on.map(({ name, part, lesson }) => make("p", {},
+  const on = FAULTS.filter(({ name }) => value.faults.includes(name));
+  $(".told").replaceChildren(...on.map(({ name, parts: [part], lesson }) => make("p", {},
     make("b", { textContent: say(`masks.faults.${name}.name`) + say("masks.faults.colon") }),
     sentences([say(`masks.faults.${name}.told`), say("masks.faults.lesson", { lesson, part })]))));
   drawTranslations();
+  drawLayers();
   drawMaps();
 }
 
@@ -70,8 +72,19 @@ function drawTranslations() {
   $(".verdict").textContent = sentences(words.map((word) => say(word, { change: rounded(Math.abs(change)) })));
 }
 
+// How large and how alike the tokens leave each layer: what the norm and the residual are for.
+function drawLayers() {
+  const { layers: [right, wrong] } = shown;
+  const columns = ["encoder", "decoder"].flatMap((side) => range(right.length / 2).map((i) =>
+    say(`masks.faults.layer_${side}`, { layer: i + 1 })));
+  const rows = ["size", "alike"].flatMap((what) => [["right", right], ["wrong", wrong]].map(([side, of]) =>
+    [say(`masks.faults.${what}_${side}`), ...of.map((layer) => decimal(layer[what], { maximumFractionDigits: layer[what] < 10 ? 2 : 0 }))]));
+  numbersTable($("table.layers"), say("masks.faults.handed_on"), "", columns, rows);
+}
+
 const labels = (side) => {
   const { pieces } = shown[side];
+  if (state.kind === "encoder") return [shown.source, shown.source];
   return [pieces, state.kind === "cross" ? shown.source : [START, ...pieces.slice(0, -1)]];
 };
 
@@ -108,15 +121,18 @@ function drawTables() {
 
 // What the visitor does
 
-$(".switches").replaceChildren(...props.faults.map(({ name }) => {
-  const made = make("input", { type: "checkbox", checked: state.on.includes(name), dataset: { name } });
+const switchFor = ({ name, parts }) => {
+  const made = make("input", { type: "checkbox", checked: state.on.includes(name), dataset: { name, parts } });
   made.setAttribute("role", "switch");
   return make("label", { className: "switch" }, made, make("span", { textContent: say(`masks.faults.${name}.name`) }));
-}));
-$(".switches").addEventListener("change", ({ target }) => {
-  const boxes = $$(".switches input");
-  if (target.checked && ATTENTIONS.includes(target.dataset.name)) { // the other one goes off
-    boxes.forEach((box) => { if (box !== target && ATTENTIONS.includes(box.dataset.name)) box.checked = false; });
+};
+$(".groups").replaceChildren(...Object.entries(props.faults).map(([group, faults]) => make("fieldset", {},
+  make("legend", { textContent: say(`masks.faults.group.${group}`) }), ...faults.map(switchFor))));
+$(".groups").addEventListener("change", ({ target }) => {
+  const boxes = $$(".groups input");
+  const replaced = target.dataset.parts.split(",");
+  for (const box of boxes) { // a part can be wrong in one way at a time
+    if (target.checked && box !== target && box.dataset.parts.split(",").some((part) => replaced.includes(part))) box.checked = false;
   }
   state.on = boxes.filter((box) => box.checked).map((box) => box.dataset.name);
   send();

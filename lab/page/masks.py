@@ -1,4 +1,4 @@
-"""The Masks and positions tab: what each is for shows when it is painted, broken or gone."""
+"""The Masks and positions tab: what a part is for shows when it is painted, broken or gone."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lab import experiments
 from lab.course import PARTS
-from lab.experiments import FAULTS, Painted, Shuffled
+from lab.experiments import Layer, Painted, Shuffled
+from lab.faults import FAULTS
 from lab.model import Checkpoint
 from lab.page.questions import Refused, one_of, sentence, whole
 from lab.page.view import Value, answers, drawing, packed
@@ -23,7 +24,26 @@ from lab.translation import Translation, encode
 Checkpoints = Mapping[str, Checkpoint]
 
 BEGIN = "<s>"
-FAULT_NAMES: Mapping[str, str] = dict(zip(("forgot", "upside_down", "late"), FAULTS, strict=True))
+FAULT_GROUPS: Mapping[str, Mapping[str, str]] = {  # short names for the browser
+    "masks": {
+        "forgot": "forgot the causal mask",
+        "upside_down": "mask upside down",
+        "late": "masked after softmax",
+    },
+    "attention": {"unscaled": "not divided by √d_k", "over_queries": "softmax over the queries"},
+    "add_norm": {
+        "no_residual": "the residual is missing",
+        "residual_late": "the residual is added after the norm",
+        "no_norm": "the norm is missing",
+        "over_tokens": "normed over the tokens",
+    },
+    "feed_forward": {
+        "no_activation": "no activation between the layers",
+        "gelu": "GELU in place of ReLU",
+        "mixed": "tokens are mixed",
+    },
+}
+FAULT_NAMES = {name: fault for group in FAULT_GROUPS.values() for name, fault in group.items()}
 ORDERS = ("random", "reversed")
 LENGTH = 64  # positions in the table, a little more than the longest sentence
 SEEDS = 10_000
@@ -37,18 +57,22 @@ def build(checkpoints: Checkpoints, _: object = None) -> None:
         example=checkpoints[pairs[0]].examples[0],
         layers={pair: each.config.n_layers for pair, each in checkpoints.items()},
         heads={pair: each.config.n_heads for pair, each in checkpoints.items()},
-        faults=[{"name": name, **_lesson(FAULTS[fault])} for name, fault in FAULT_NAMES.items()],
+        faults={
+            group: [_fault(name, FAULTS[fault]) for name, fault in faults.items()]
+            for group, faults in FAULT_GROUPS.items()
+        },
     )
-    with gr.Tabs():
+    with gr.Tabs(overflow_behavior="wrap"):
         for name, answer in VIEWS.items():
             with gr.Tab(label(f"masks.tabs.{name}"), id=f"masks-{name}"):
                 view = drawing(name, {}, scripts=["maps"], **props)
                 answers(view, partial(answer, checkpoints))
 
 
-def _lesson(fault: Mapping[str, Any]) -> dict[str, str]:
-    part = next(iter(fault))
-    return {"part": part, "lesson": PARTS[part].name}
+def _fault(name: str, fault: Mapping[str, Any]) -> Value:
+    """Two faults that replace the same part cannot both be on; the first part has the lesson."""
+    replaced = [*fault]
+    return {"name": name, "parts": replaced, "lesson": PARTS[replaced[0]].name}
 
 
 # Paint a mask
@@ -126,7 +150,7 @@ def _sum(steps: Sequence[Step]) -> float:
     return _short(sum(math.log(max(step.chosen.probability, 1e-45)) for step in steps))
 
 
-# Break the masks
+# Break a part
 
 
 def broken(checkpoints: Checkpoints, question: Value) -> Value:
@@ -145,6 +169,7 @@ def broken(checkpoints: Checkpoints, question: Value) -> Value:
         "right": _side(found.right),
         "wrong": _side(found.wrong),
         "change": _short(found.change),
+        "layers": [[_layer(each) for each in side] for side in found.layers],
     }
 
 
@@ -155,8 +180,12 @@ def _side(path: Path) -> Value:
         "text": path.translation.text,
         "pieces": path.translation.target_pieces,
         "ended": path.translation.ended,
-        "weights": {kind: _mean_of_heads(attention[kind]) for kind in ("decoder", "cross")},
+        "weights": {kind: _mean_of_heads(attention[kind]) for kind in KINDS},
     }
+
+
+def _layer(layer: Layer) -> Value:
+    return {"size": _short(layer.size), "alike": _short(layer.alike)}
 
 
 def _mean_of_heads(weights: Float[Tensor, "L H T S"]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from gradio import themes
 from starlette.middleware import Middleware
 
 from lab.model import Checkpoint, CheckpointError, pick_device, shipped
-from lab.page import compare, heads, inside, masks, resource, translate, words
+from lab.page import compare, heads, inside, masks, resource, training, translate, words
 from lab.page.first import First
 from lab.page.gate import Gate
 from lab.page.headers import Headers, framing
@@ -36,6 +36,7 @@ THEME = themes.Default(font=FONTS).set(
 # Each has `build(checkpoints, folder)` and a drawing of its name; `folder` is as below.
 TABS = {
     "translate": translate, "inside": inside, "masks": masks, "heads": heads, "compare": compare,
+    "training": training,
 }  # fmt: skip
 
 

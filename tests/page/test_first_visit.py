@@ -8,7 +8,7 @@ from lab.page.inside import answerer
 from lab.page.questions import Refused
 
 QUESTION = {"pair": "en-de", "text": "A dog is running.", "kind": "cross"}
-TABS = 7  # of the page as app.py starts it
+TABS = 8  # of the page as app.py starts it
 in_a_browser = [pytest.mark.browser, pytest.mark.xdist_group("page")]
 
 

@@ -10,9 +10,9 @@ import torch
 from torch.testing import assert_close
 
 from lab.course import PARTS
-from lab.experiments import FAULTS
+from lab.faults import FAULTS
 from lab.page import server
-from lab.page.masks import FAULT_NAMES, LENGTH, broken, painted, shuffled, waves
+from lab.page.masks import FAULT_GROUPS, FAULT_NAMES, LENGTH, broken, painted, shuffled, waves
 from lab.page.questions import Refused
 from lab.recording import KINDS
 from lab.translation import translate
@@ -154,7 +154,7 @@ def test_an_attention_that_is_not_there_is_refused(checkpoints, wrong):
         painted(checkpoints, ASK | {"kind": "cross", "layer": 0} | wrong)
 
 
-# Break the masks
+# Break a part
 
 
 def break_with(checkpoints, *faults, **others):
@@ -162,10 +162,17 @@ def break_with(checkpoints, *faults, **others):
 
 
 def test_each_fault_is_known_and_names_its_lesson():
-    """The three of the catalogue, each treated in the lesson that has its part."""
-    assert {*FAULT_NAMES.values()} == {*FAULTS}
+    """All there are, each once; the lesson is that of the first part it replaces."""
+    assert sorted(FAULT_NAMES.values()) == sorted(FAULTS)
     assert PARTS["causal_mask"].name == "02-masks"
     assert next(iter(FAULTS[FAULT_NAMES["forgot"]])) == "causal_mask"
+    assert lessons_of("add_norm") == {"05-add-norm"}
+    assert lessons_of("feed_forward") == {"06-feed-forward"}
+
+
+def lessons_of(group):
+    faults = FAULT_GROUPS[group].values()
+    return {PARTS[part].name for fault in faults for part in FAULTS[fault]}
 
 
 @pytest.mark.parametrize("pair", ["en-de", "en-zh"])
@@ -177,12 +184,14 @@ def test_without_a_fault_both_sides_are_the_translation(checkpoints, pair):
     assert found["right"] == found["wrong"]
     assert found["right"]["text"] == expected.text
     assert found["change"] == pytest.approx(0, abs=1e-4)
+    assert found["layers"][0] == found["layers"][1]
 
 
 def test_the_weights_show_the_fault(checkpoints):
     """Forgotten: weight above the diagonal. Upside down: none on the source, none on the past.
-    Late: rows that sum to less than one."""
-    found = {name: break_with(checkpoints, name) for name in FAULT_NAMES}
+    Late: rows that sum to less than one. Over the queries: columns that sum to one."""
+    names = ("forgot", "upside_down", "late", "over_queries")
+    found = {name: break_with(checkpoints, name) for name in names}
     decoder = {name: numbers(each["wrong"]["weights"]["decoder"]) for name, each in found.items()}
     right = numbers(found["late"]["right"]["weights"]["decoder"])
 
@@ -192,8 +201,20 @@ def test_the_weights_show_the_fault(checkpoints):
     assert not decoder["upside_down"].tril().any()
     assert not numbers(found["upside_down"]["wrong"]["weights"]["cross"]).any()
     assert not decoder["late"].triu(1).any() and (decoder["late"].sum(-1) < 0.9).any()
+    reading = numbers(found["over_queries"]["wrong"]["weights"]["encoder"])
+    assert_close(reading.sum(-2), torch.ones(reading.shape[:-1]).double(), atol=1e-3, rtol=0)
     assert found["upside_down"]["change"] < -10
     assert found["upside_down"]["right"]["text"] != found["upside_down"]["wrong"]["text"]
+
+
+def test_the_layers_show_the_fault(checkpoints):
+    """Without the norm the numbers grow a hundredfold, without the residual tokens become one."""
+    no_norm, no_residual = (break_with(checkpoints, name) for name in ("no_norm", "no_residual"))
+
+    (right, grown), (_, same) = no_norm["layers"], no_residual["layers"]
+    assert len(right) == len(grown) == 2 * checkpoints["en-de"].config.n_layers
+    assert right[-1]["size"] < 2 < 200 < grown[-1]["size"]
+    assert right[-1]["alike"] < 0.5 < 0.95 < same[-1]["alike"]
 
 
 def test_upside_down_all_sentences_are_one(checkpoints):
@@ -211,10 +232,11 @@ def test_upside_down_all_sentences_are_one(checkpoints):
     [
         (None, "faults must be one of: forgot"),
         ("late", "faults must be one of: forgot"),
-        (["forgot"] * 9, "faults must be one of: forgot"),
+        (["forgot"] * 13, "faults must be one of: forgot"),
         (["mask upside down"], "faults must be one of: forgot"),
         ([["late"]], "faults must be one of: forgot"),
         (["late", "upside_down"], "choose one"),
+        (["gelu", "mixed"], "choose one"),
     ],
 )
 def test_faults_that_are_none(checkpoints, faults, said):

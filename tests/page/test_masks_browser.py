@@ -11,7 +11,7 @@ from lab.page.masks import LENGTH
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("page")]  # one server for all
 
-VIEWS = {"masks": "Paint a mask", "faults": "Break the masks", "positions": "Positions",
+VIEWS = {"masks": "Paint a mask", "faults": "Break a part", "positions": "Positions",
          "shuffle": "Shuffle the words"}  # fmt: skip
 
 
@@ -182,6 +182,31 @@ def test_a_fault_breaks_the_translation(page):
     assert "Lesson 02-masks, part causal_mask" in told[0]
 
 
+def test_what_layers_hand_on_breaks_without_the_norm(page):
+    """Switches stand by what they break; two ways to break a part are never on together; the table
+    of layers shows the numbers grow, and the encoder's attention is there too."""
+    view = see(page, "faults")
+    add_norm = view.get_by_role("group", name="Add & norm")
+    with next_answer(page, "faults"):
+        add_norm.get_by_role("switch", name="The residual is missing").check()
+    with next_answer(page, "faults"):
+        add_norm.get_by_role("switch", name="The norm is missing").check()
+    with next_answer(page, "faults"):
+        view.get_by_role("group", name="Masks").get_by_role("switch", checked=True).uncheck()
+
+    assert view.get_by_role("switch", checked=True).count() == 1
+    assert "Lesson 05-add-norm, part AddNorm" in view.locator(".told").inner_text()
+    rows = view.locator("table.layers tr").all()[1:]
+    sizes = [
+        [float(each.replace(",", "")) for each in row.locator("td").all_inner_texts()]
+        for row in rows[:2]
+    ]
+    assert max(sizes[0]) < 3 and sizes[1] == sorted(sizes[1]) and sizes[1][-1] > 300
+    view.locator("select.kind").select_option("encoder")
+    picture = view.locator("canvas.wrong").get_attribute("aria-label")
+    assert picture.startswith("With the mistake: layer 1")
+
+
 def test_positions_are_seen_wave_by_wave(page):
     """The slider, or a click on the table, chooses a wave; its length and numbers are right."""
     view = see(page, "positions")
@@ -243,7 +268,7 @@ def test_the_tab_speaks_chinese_on_a_phone(open_page, running_page):
     for index, view in enumerate(VIEWS):
         if index:
             page.get_by_role(
-                "tab", name=["弄坏掩码", "位置", "打乱词序"][index - 1], exact=True
+                "tab", name=["弄坏一个部件", "位置", "打乱词序"][index - 1], exact=True
             ).click()
             page.wait_for_selector(f"#{view} [data-state=done]")
         for text in page.locator(f"#{view} :is(h2, figcaption, button, summary)").all_inner_texts():
