@@ -1,4 +1,8 @@
-"""Answers that are asked for again, as many as fit: the longest unused goes first."""
+"""Answers that are asked for again, as many as fit: the longest unused goes first.
+
+They are kept as text: as Python's lists and numbers they take several times the memory, and among
+them nothing that is freed makes room for something large.
+"""
 
 import json
 from collections import OrderedDict
@@ -14,23 +18,23 @@ class Cache:
 
     def __init__(self, limit: int):
         self.limit, self.held = limit, 0
-        self._values: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._texts: OrderedDict[Hashable, str] = OrderedDict()
 
     def get(self, key: Hashable) -> Any:
         """The value, or None."""
-        if key not in self._values:
+        if key not in self._texts:
             return None
-        self._values.move_to_end(key)
-        return self._values[key][0]
+        self._texts.move_to_end(key)
+        return json.loads(self._texts[key])
 
     def put(self, key: Hashable, value: Any) -> None:
-        size = len(json.dumps(value))
-        if size > self.limit:
+        text = json.dumps(value)
+        if len(text) > self.limit:
             return
-        self.held += size - self._values.pop(key, (None, 0))[1]
-        self._values[key] = value, size
+        self.held += len(text) - len(self._texts.pop(key, ""))
+        self._texts[key] = text
         while self.held > self.limit:
-            self.held -= self._values.popitem(last=False)[1][1]
+            self.held -= len(self._texts.popitem(last=False)[1])
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._texts)
