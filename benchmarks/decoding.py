@@ -19,6 +19,7 @@ from typing import Any
 import ctranslate2
 import numpy as np
 import torch
+import transformers
 from ctranslate2.specs import common_spec, transformer_spec
 from rivals import BOS, EOS, PAD, marian
 from speed import measure, processor, report
