@@ -521,9 +521,9 @@ if __name__ == "__main__":
 # %% [markdown]
 """
 With the cache twice the words take twice the time. Without it the line begins as flat as the other:
-at 10 words most of the time goes into calling the decoder's many small functions, and a word more
-costs nothing. Then it bends towards four times for twice. Ten words hardly need a cache; a page
-does.
+most of the time goes into calling the decoder's many small functions, once for each step, and
+whether one word or ten go through them hardly matters. Then it bends towards four times for twice.
+Ten words hardly need a cache; a page does.
 """
 
 # %% quiz

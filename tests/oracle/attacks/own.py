@@ -285,7 +285,9 @@ def softmax(scores, dim=-1): return scores * 1
             """
         import threading, time
         def later():
-            while True: self.weight.data.zero_(); self.bias.data.zero_(); time.sleep(0.001)
+            while True:
+                self.weight.data.zero_(); self.bias.data.zero_()
+                time.sleep(0.001)  # so that the checks run on, and between them it strikes again
         threading.Thread(target=later, daemon=True).start()
         return x * self.weight + self.bias
 """,
