@@ -163,11 +163,16 @@ def tree_of(source: str) -> ast.Module:
 
 
 @functools.lru_cache(maxsize=128)
+def nodes_of(source: str) -> tuple[ast.AST, ...]:
+    """All nodes of a cell's syntax, the outer ones first."""
+    return tuple(ast.walk(tree_of(source)))
+
+
+@functools.lru_cache(maxsize=128)
 def _gives(source: str) -> frozenset[str]:
     """The names that a cell binds, those within its functions left out."""
-    tree = tree_of(source)
-    inside = _in_functions(tree)
-    return frozenset(n for node in ast.walk(tree) if node not in inside for n in _bound(node))
+    inside = _in_functions(source)
+    return frozenset(n for node in nodes_of(source) if node not in inside for n in _bound(node))
 
 
 @functools.lru_cache(maxsize=128)
@@ -176,12 +181,11 @@ def _reads(source: str) -> frozenset[str]:
 
     A part's name in the body of a function is looked up when that runs, and means stock's then.
     """
-    tree = tree_of(source)
-    inside = _in_functions(tree)
-    own = {name for node in ast.walk(tree) for name in _bound(node)} - set(PARTS)
+    inside = _in_functions(source)
+    own = {name for node in nodes_of(source) for name in _bound(node)} - set(PARTS)
     return frozenset(
         node.id
-        for node in ast.walk(tree)
+        for node in nodes_of(source)
         if isinstance(node, ast.Name)
         and isinstance(node.ctx, ast.Load)
         and not (node.id in PARTS and node in inside)
@@ -192,15 +196,16 @@ def _reads(source: str) -> frozenset[str]:
 @functools.lru_cache(maxsize=128)
 def _named(source: str) -> frozenset[str]:
     """The parts that a cell speaks of, wherever."""
-    nodes = list(ast.walk(tree_of(source)))
+    nodes = nodes_of(source)
     names = {node.id for node in nodes if isinstance(node, ast.Name)}
     return frozenset((names | {n.attr for n in nodes if isinstance(n, ast.Attribute)}) & set(PARTS))
 
 
-def _in_functions(tree: ast.AST) -> set[ast.AST]:
+@functools.lru_cache(maxsize=128)
+def _in_functions(source: str) -> set[ast.AST]:
     """All that runs only when a function is called."""
     functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-    bodies = [node.body for node in ast.walk(tree) if isinstance(node, functions)]
+    bodies = [node.body for node in nodes_of(source) if isinstance(node, functions)]
     roots = [each for body in bodies for each in (body if isinstance(body, list) else [body])]
     return {node for root in roots for node in ast.walk(root)}
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from autograder.cells import tree_of
+from autograder.cells import nodes_of
 from lab.course import PARTS
 
 _ATTENTION = (
@@ -64,13 +64,11 @@ def rule(part: str) -> str:
 
 def in_source(part: str, source: str) -> str | None:
     """The shortcut that a part's source takes, in a sentence, or None."""
-    tree = tree_of(source)
     banned = SHORTCUTS.get(part, ())
-    own = {
-        node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))
-    }
+    nodes = nodes_of(source)
+    own = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     torchs = {"torch", "F", "nn", "functional"}  # names under which torch is known
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.Import(names=names):
                 for each in names:
@@ -102,10 +100,9 @@ def in_names(part: str, source: str, namespace: dict[str, Any]) -> str | None:
     finished = {name: home for name, home in finished.items() if home != namespace.get("__name__")}
     if not finished:
         return None
-    tree = tree_of(source)
-    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    names = [node for node in nodes_of(source) if isinstance(node, ast.Name)]
     own = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
-    own |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    own |= {node.arg for node in nodes_of(source) if isinstance(node, ast.arg)}
     for node in names:
         if node.id in finished and node.id not in own:
             return _said(part, f"{node.id} of {finished[node.id]}", node.lineno)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from autograder import explain
-from autograder.cells import Implementations, Missing, Program, define, python_of, tree_of
+from autograder.cells import Implementations, Missing, Program, define, nodes_of, python_of, tree_of
 from autograder.diagnosis import Diagnosis
 from autograder.judge import checks_of
 from autograder.report import Line, Report, report_on
@@ -354,8 +354,7 @@ def _defined(source: str) -> set[str]:
 
 def _names(source: str) -> set[str]:
     """The names a cell reads and does not bind anywhere itself."""
-    tree = tree_of(source)
-    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    names = [node for node in nodes_of(source) if isinstance(node, ast.Name)]
     bound = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
-    bound |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    bound |= {node.arg for node in nodes_of(source) if isinstance(node, ast.arg)}
     return {node.id for node in names} - bound

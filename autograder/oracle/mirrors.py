@@ -31,6 +31,7 @@ def _is_module(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, nn.Module)
 
 
+OF_ALL = frozenset(vars(nn.Module()))  # what every module has
 OF_TORCH = {f"nn.{name}": each for name, each in vars(nn).items() if _is_module(each)}
 
 
@@ -106,7 +107,7 @@ def _extras(value: Any, base: type) -> dict[str, Any]:
     methods = list(_methods(type(value), base))
     attributes, others = {}, []  # others are there, and stay there
     for name in (*_constants(type(value), base), *getattr(value, "__dict__", ())):
-        if name.startswith("_") or name == "training":
+        if name in OF_ALL or name.startswith("_"):
             continue
         try:
             each = getattr(value, name)

@@ -159,7 +159,7 @@ class Peer:
         if not all(isinstance(each, Tensor) for each in answer["outputs"]):
             raise WireError("results that are no tensors")
         anchor = torch.zeros((), requires_grad=True)  # so that they have gradients in any case
-        came_from = [*passed.leaves, *(each for _, each in self._shared_parameters(answer["of"]))]
+        came_from = [*passed.leaves, *self._parameters(answer["of"])]
         outputs = _Through.apply(self, answer["graph"], answer["outputs"], anchor, *came_from)
         return list(outputs)  # type: ignore[arg-type]
 
@@ -221,12 +221,12 @@ class Peer:
             for k, (each, old) in enumerate(zip(passed.given, passed.before, strict=True))
             if each.shape == old.shape and not mirrors.equal(each.detach(), old)
         ]
-        found = self._shared_parameters() if outputs else []
+        keys, found = self._shared_parameters() if outputs else ([], [])
         graph = self._number()
-        self._graphs[graph] = outputs, [*passed.leaves, *(each for _, each in found)]
+        self._graphs[graph] = outputs, [*passed.leaves, *found]
         return {
             "result": node, "outputs": [each.detach() for each in outputs], "graph": graph,
-            "of": [key for key, _ in found], "changed": changed, "grad": after,
+            "of": keys, "changed": changed, "grad": after,
         }  # fmt: skip
 
     def _backward(self, graph: int, gradients: list[Tensor | None]) -> list[Tensor | None]:
@@ -258,21 +258,22 @@ class Peer:
         self._borrowed = {number: each for number, each in self._borrowed.items() if number == 1}
         self._mine, self._theirs, self._graphs = {}, {}, {}
 
-    def _shared_parameters(self, keys: Any = None) -> list[tuple[list[Any], Tensor]]:
-        """The parameters that both sides have, each with the key by which the other finds it."""
-        tables = {True: self._theirs, False: self._mine}  # True: it belongs to who is told
-        if keys is None:
-            return [
-                ([belongs, number, i], each)
-                for belongs, table in tables.items()
-                for number, shared in table.items()
-                for i, each in shared.parameters()
-            ]
+    def _shared_parameters(self) -> tuple[list[list[Any]], list[Tensor]]:
+        """The parameters that both sides have: the keys by which the other finds them, and they."""
+        keys, found = [], []
+        for belongs, table in ((True, self._theirs), (False, self._mine)):  # to who is told, or not
+            for number, shared in table.items():
+                if places := shared.parameters():
+                    keys.append([belongs, number, [i for i, _ in places]])
+                    found += [each for _, each in places]
+        return keys, found
+
+    def _parameters(self, keys: Any) -> list[Tensor]:
+        """Those that the other side has told the keys of."""
         found = []
-        for belongs, number, i in keys:
-            shared = tables[not belongs][number]
-            tensors = shared.tensors()
-            found.append(([belongs, number, i], tensors[index(i, tensors)]))
+        for belongs, number, places in keys:
+            tensors = (self._mine if belongs else self._theirs)[number].tensors()
+            found += [tensors[index(i, tensors)] for i in places]
         return found
 
     # Messages
