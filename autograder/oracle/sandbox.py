@@ -90,16 +90,17 @@ def apply(
     listed: Iterable[Path] = (),
     parent: int = 0,
     only: Sequence[str] | None = None,
+    secluded: bool = False,
 ) -> Report:
     """Give up, for this process and for good, what a learner's code does not need.
 
     The process must have one thread. `folder` is its own; files beneath `readable` can be read,
     beneath `listed` only their names; `parent` is the process without which it shall not live, 0
-    for none; `only` names the layers to try.
+    for none; `only` names the layers to try; `secluded`: `seclude` has done its part already.
     """
     layers: dict[str, Callable[[], object]] = {
         "limits": lambda: limit(limits),
-        "namespaces": lambda: leave(limits),
+        "namespaces": lambda: leave(limits, secluded),
         "disk": lambda: small_disk(folder, limits, report["namespaces"]),
         "landlock": lambda: landlock(folder, readable, listed),
         "capabilities": drop_capabilities,
@@ -162,17 +163,38 @@ def limit(limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (limits.seconds, limits.seconds + 1))
 
 
-def leave(limits: Limits) -> None:
+def seclude() -> bool:
+    """For the parent of many: leave network and shared memory once, so that none of its children
+    has to: a network takes the kernel two milliseconds to make and to take away. Where that
+    cannot be, nothing has happened."""
+    trial = os.fork()  # halfway, a process would be nobody
+    if trial == 0:
+        try:
+            _unshare(CLONE_NEWNET | CLONE_NEWIPC)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    if os.waitpid(trial, 0)[1]:
+        return False  # each child will try for itself, and say why not
+    _unshare(CLONE_NEWNET | CLONE_NEWIPC)
+    return True
+
+
+def leave(limits: Limits, secluded: bool = False) -> None:
     """Into a user namespace, and from there into one without network, mounts or shared memory."""
     import resource
 
+    _unshare(CLONE_NEWNS if secluded else CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC)
+    if _kernel() >= (5, 14):  # before, the user's other processes would be counted as well
+        resource.setrlimit(resource.RLIMIT_NPROC, (limits.threads, limits.threads))
+
+
+def _unshare(what: int) -> None:
     user, group = os.geteuid(), os.getegid()
-    libc("unshare", CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWNS)
+    libc("unshare", CLONE_NEWUSER | what)
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
     Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
-    if _kernel() >= (5, 14):  # before, the user's other processes would be counted as well
-        resource.setrlimit(resource.RLIMIT_NPROC, (limits.threads, limits.threads))
 
 
 def small_disk(folder: Path, limits: Limits, namespaces: bool | str) -> None:

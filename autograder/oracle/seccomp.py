@@ -6,6 +6,7 @@ instructions with one register, that starts from the call's number and ends in a
 """
 
 import errno
+import functools
 import os
 import platform
 import struct
@@ -93,10 +94,17 @@ Instruction = tuple[int, int, int, int]  # what, how far to jump if so, if not, 
 def program(pid: int, machine: str | None = None) -> bytes:
     """The filter for the process with this number, ready for the kernel."""
     machine = machine or platform.machine()
-    if machine not in MACHINES:
-        raise OSError(f"no table of system calls for {machine}")
+    before, after = for_all(machine)
+    numbers = numbers_of(machine)
+    itself = [_only(numbers[name], 0, WHOLE, (0, pid)) for name in ABOUT_ITSELF]
+    return before + _packed(*itself) + after
+
+
+@functools.cache
+def for_all(machine: str) -> tuple[bytes, bytes]:
+    """What stands in every process's filter before its own rules, and after them."""
     numbers, architecture = numbers_of(machine), MACHINES[machine][1]
-    instructions: list[Instruction] = [
+    before: list[Instruction] = [
         (LOAD, 0, 0, ARCHITECTURE),
         (IF_EQUAL, 1, 0, architecture),
         (RETURN, 0, 0, KILL),  # 32-bit calls have other numbers
@@ -104,30 +112,30 @@ def program(pid: int, machine: str | None = None) -> bytes:
         (IF_GREATER, 0, 1, NEWEST),
         (RETURN, 0, 0, ERROR | errno.ENOSYS),
     ]
-    for name in ABSENT:
-        instructions += _refuse(numbers[name], errno.ENOSYS)
-    for name in REFUSED:
-        if name in numbers:
-            instructions += _refuse(numbers[name], errno.EPERM)
-    for name in ABOUT_ITSELF:
-        instructions += _only(numbers[name], 0, WHOLE, (0, pid))
-    instructions += _only(numbers["clone"], 0, CLONE_THREAD, (CLONE_THREAD,))
+    rules = [_refuse(numbers[name], errno.ENOSYS) for name in ABSENT]
+    rules += [_refuse(numbers[name], errno.EPERM) for name in REFUSED if name in numbers]
+    rules.append(_only(numbers["clone"], 0, CLONE_THREAD, (CLONE_THREAD,)))
     for (name, argument), values in REFUSED_VALUES.items():
-        for value in values:
-            instructions += _never(numbers[name], argument, WHOLE, value)
+        rules += [_never(numbers[name], argument, WHOLE, value) for value in values]
     for name, flags in (("open", 1), ("openat", 2)):
         if name in numbers:  # emptying a file that is opened to be read: old Landlocks miss it
             kind = os.O_ACCMODE | os.O_TRUNC
-            instructions += _never(numbers[name], flags, kind, os.O_RDONLY | os.O_TRUNC)
-    instructions.append((RETURN, 0, 0, ALLOW))
-    return b"".join(struct.pack("=HBBI", *each) for each in instructions)
+            rules.append(_never(numbers[name], flags, kind, os.O_RDONLY | os.O_TRUNC))
+    return _packed(before), _packed(*rules, [(RETURN, 0, 0, ALLOW)])
 
 
+@functools.cache
 def numbers_of(machine: str) -> dict[str, int]:
     """The system calls of a machine by name."""
+    if machine not in MACHINES:
+        raise OSError(f"no table of system calls for {machine}")
     words = NUMBERS.split()
     column = words[1 + MACHINES[machine][0] :: 3]
     return {name: int(n) for name, n in zip(words[::3], column, strict=True) if n != "-"}
+
+
+def _packed(*rules: list[Instruction]) -> bytes:
+    return b"".join(struct.pack("=HBBI", *each) for rule in rules for each in rule)
 
 
 def _refuse(number: int, error: int) -> list[Instruction]:

@@ -348,6 +348,40 @@ def test_its_network_has_no_interface_up(child, ask):
     assert routes == []
 
 
+ALONE = """
+import os, sys
+from autograder.oracle import sandbox
+sandbox._unshare(0)
+if sys.argv[1] == "refused":
+    open("/proc/sys/user/max_user_namespaces", "w").write("0")
+there = [os.readlink(f"/proc/self/ns/{each}") for each in ("user", "net", "ipc", "mnt")]
+print(sandbox.seclude(), os.geteuid())
+if sys.argv[1] == "leave":
+    sandbox.leave(sandbox.Limits(), secluded=True)
+now = [os.readlink(f"/proc/self/ns/{each}") for each in ("user", "net", "ipc", "mnt")]
+print([one != other for one, other in zip(there, now)])
+"""
+
+
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        ("granted", f"True {os.geteuid()}\n[True, True, True, False]\n"),
+        ("leave", f"True {os.geteuid()}\n[True, True, True, True]\n"),
+        ("refused", f"False {os.geteuid()}\n[False, False, False, False]\n"),
+    ],
+)
+def test_a_parent_leaves_the_network_for_its_children(child, way, said):
+    """Wholly, or not at all where the host refuses: then it is who it was, where it was."""
+    if child.sandbox["namespaces"] is not True:
+        pytest.skip("no namespaces on this host")
+    command = [sys.executable, "-c", ALONE, way]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    if "max_user_namespaces" in ended.stderr:
+        pytest.skip("this host does not let its namespaces be bounded")
+    assert (ended.stdout, ended.stderr) == (said, "")
+
+
 def test_time_is_bounded(zygote, ask):
     """An endless loop ends after its seconds of the processor, even when it ignores the warning."""
     with zygote.spawn(Limits(seconds=1)) as child:
