@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
-os.environ.setdefault("MKL_DISABLE_FAST_MM", "1")  # it keeps buffers for every size and thread
 
 
 def _getfile(thing, getfile=inspect.getfile):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.request import getproxies
 
 import gradio as gr
 import torch
@@ -97,13 +98,19 @@ def build(
 
 def give_memory_back() -> None:
     """Have glibc return what tensors leave free; by itself it keeps a heap for every thread. With
-    MKL's own buffers off as well (lab.page), a thousand translations cost 5 % more than a hundred;
-    without the two it was 80 %."""
+    this, and one thread that computes (lab.page.computing), the page takes a tenth more after a
+    thousand translations than after a hundred; without the two it was 80 %."""
     with suppress(OSError, AttributeError, TypeError):  # another libc, another system
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_ARENA_MAX, 1)
         mallopt(M_MMAP_THRESHOLD, 1 << 16)
         mallopt(M_TRIM_THRESHOLD, 1 << 17)
+
+
+def ask_itself(host: str) -> None:
+    """Gradio asks the page that it starts whether it is there: directly, no proxy can know."""
+    others = getproxies().get("no", "")
+    os.environ["no_proxy"] = ",".join(filter(None, (others, "localhost", "127.0.0.1", host)))
 
 
 def launch(
@@ -120,6 +127,7 @@ def launch(
     who calls."""
     torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))  # one core stays free for the page
     give_memory_back()
+    ask_itself(host)
     page = build(load(pick_device(device), checkpoint), tabs, checkpoint)
     options = OPTIONS | options | {"css": OPTIONS["css"] + css}
     layers = [
@@ -132,6 +140,8 @@ def launch(
         page.launch(
             server_name=host, server_port=port, quiet=True, prevent_thread_lock=True,
             app_kwargs={"middleware": layers}, **options,
+            # Else it looks once more, and on a busy machine gives up after 3 s.
+            _frontend=False,
         )  # fmt: skip
     except OSError as error:  # gradio's words name its own function's arguments
         raise OSError(f"no page at {host}:{port}: give another --port or --host") from error

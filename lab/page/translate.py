@@ -14,6 +14,7 @@ from lab.decoding import check_sampling
 from lab.model import Checkpoint, parameter_count
 from lab.page import resource
 from lab.page.cache import Cache
+from lab.page.computing import in_one_thread
 from lab.page.mathml import mathml
 from lab.page.questions import Refused, one_of, prefix, sentence, whole
 from lab.page.view import Value, answers, drawing, failure, message, packed
@@ -73,7 +74,7 @@ def build(checkpoints: Mapping[str, Checkpoint], _: object = None) -> None:
     ]
     # One event, so that all who ask at one time share the model's batch.
     asked = view.ask(
-        run,
+        in_one_thread(run),
         inputs=inputs,
         outputs=view,
         js=ASKED,

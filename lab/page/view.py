@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lab.page import resource
+from lab.page.computing import in_one_thread
 from lab.page.questions import Refused
 from lab.page.words import say
 
@@ -75,10 +76,14 @@ def answers(view: gr.HTML, answer: Callable[[Value], Value], **options: Any) -> 
         # A browser hears of what differs from its last value: the same answer again is told apart.
         return value and {**value, "answer": next(count)}
 
-    common = dict(outputs=view, show_progress="hidden", api_visibility="private")
+    common: Value = dict(outputs=view, show_progress="hidden", api_visibility="private")
     # Every question is answered, in order: one that came too early would else be dropped unsaid.
     usual = {"concurrency_limit": 1, "concurrency_id": "model", "trigger_mode": "multiple"}
-    asked = view.ask(run, **usual | common | options)
+    settings = usual | common | options
+    if settings["concurrency_limit"] == 1:
+        asked = view.ask(in_one_thread(run, settings["concurrency_id"]), **settings)
+    else:
+        asked = view.ask(run, **settings)
     asked.failure(failure(count), queue=False, **common)
 
 

@@ -1,5 +1,6 @@
 """A page that runs, and visitors who look at it."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -13,12 +14,14 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def running_page(tmp_path_factory):
-    """The address of the page, started as a visitor starts it; it may not print a stack trace."""
+    """The address of the page, started as a visitor starts it, even behind a proxy that is not
+    there; it may not print a stack trace."""
     (port,) = free_ports()
     address = f"http://127.0.0.1:{port}"
     said = tmp_path_factory.mktemp("page") / "said.txt"
     command = [sys.executable, "app.py", "--port", str(port), "--device", "cpu"]
-    with served(command, address, said, cwd=ROOT):
+    nowhere = dict.fromkeys(("HTTP_PROXY", "http_proxy"), "http://127.0.0.1:9")
+    with served(command, address, said, cwd=ROOT, env=os.environ | nowhere):
         yield address
     assert "Traceback" not in said.read_text()
 
