@@ -271,9 +271,10 @@ if __name__ == "__main__":
 
 # %% [markdown]
 """
-The last layer is nearly a dictionary: *Frau* looks at *woman*, *Buch* at *book*, and *an* goes back
-to *at*. The layers before it look for other things. Nobody gave the model such pairs of words; they
-fell out of learning to predict the next word.
+The last layer is nearly a dictionary: *Frau* looks at *woman*, *Buch* at *book*, and *schaut* at
+*looking*, and at *at* besides. For *an* all is said by then: half of its weight rests on the end,
+the rest goes back to *looking at*. The layers before it look for other things. Nobody gave the
+model such pairs of words; they fell out of learning to predict the next word.
 
 A weight says where a layer *looked*. Did the word also *matter*? That can be measured: hide one
 source token from cross-attention, and see how much log-probability each written word loses. Rows

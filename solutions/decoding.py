@@ -263,7 +263,7 @@ if __name__ == "__main__":
     sentences = (
         "A street musician counts his coins under a lamp.",
         "My brother never eats breakfast before work.",
-        "The teacher explains the exercise to a tired class.",
+        "A tourist asks a policeman for the way to the museum.",
     )
     sizes, curves = [1, 2, 4, 8], {}
     for sentence in sentences:
@@ -278,33 +278,37 @@ if __name__ == "__main__":
 # %% [markdown]
 """
 Mostly it does, and in the first sentence that repairs the grammar: "einem Lampen" becomes "einer
-Lampe". But it is no law. With 8 hypotheses the third sentence ends up with a *less* probable one
-than with 4: what later turns out best can fall out of the beam on the way, pushed by others that
+Lampe". But it is no law. With 4 hypotheses the third sentence ends up with a *less* probable one
+than with 2: what later turns out best can fall out of the beam on the way, pushed by others that
 looked better for a moment.
 
 And no search helps where the model knows too little. It was trained on captions of photographs; the
 third sentence is far from them, and its German is nonsense with a beam of 8 as with a beam of 1.
 
-**See it: the length penalty.** One sentence, a beam of 8, and α from 0 to 3. What is missing in the
-first translation, and what is wrong with the last? (*Zug* is the train, *schläft* is sleeps.)
+**See it: the length penalty.** Two sentences, a beam of 8, and several α. What is missing in the
+first translation, and what is wrong with the last? (*Zug* is the train, *Bahnhof* the station.)
 """
 
 # %% see="beam_search"
 if __name__ == "__main__":
-    model, tokenizer, src = read(
-        "Several people are waiting for a train at the station, and one of them is sleeping."
-    )
-    for alpha in (0.0, 0.6, 2.0, 3.0):
-        ids, score = beam_search(model, src, BOS_ID, EOS_ID, 8, 40, alpha)[0]
-        log_p = log_chances(model, src, ids).sum()
-        print(f"α = {alpha}: length {len(ids) - 1:2}, log P {log_p:6.2f}, score {score:5.2f}: "
-              f"{tokenizer.decode(ids)}")  # fmt: skip
+    waiting = "Several people are waiting for a train at the station, and one of them is sleeping."
+    for sentence, alphas in (
+        (waiting, (0.0, 0.6, 2.0)),
+        ("A man is waiting for a train at the station.", (0.6, 6.0)),
+    ):
+        model, tokenizer, src = read(sentence)
+        for alpha in alphas:
+            ids, score = beam_search(model, src, BOS_ID, EOS_ID, 8, 40, alpha)[0]
+            log_p = log_chances(model, src, ids).sum()
+            print(f"α = {alpha}: length {len(ids) - 1:2}, log P {log_p:6.2f}, score {score:5.2f}: "
+                  f"{tokenizer.decode(ids)}")  # fmt: skip
 
 # %% [markdown]
 """
 Without a penalty the train is left out, and people wait for the station: shorter is more probable.
-With too much of it the model repeats itself to get longer. 0.6 to 1 is usual, and it is chosen on
-validation data like any other setting.
+With enough of it the train is there. With too much the model repeats itself to get longer: a man
+waits for the station of a station. 0.6 to 1 is usual, and it is chosen on validation data like any
+other setting.
 
 **Try it in the model.** The sentences of every unit, with your beam of 4.
 """

@@ -2,11 +2,11 @@
 """
 # 07 The encoder reads the source
 
-> "A skateboarder jumps over a **trashcan**."
+> "A man sleeps in a **hammock**."
 
-The tokenizer does not know the word *trashcan*. It hands the model three pieces: *trash*, *c*,
-*an*. Nothing in the piece *an* says that it is the end of a bin. Somebody has to put the three
-together, and then the bin and the jump.
+The tokenizer does not know the word *hammock*. It hands the model three pieces: *h*, *amm*,
+*ock*. Nothing in the piece *ock* says that one can lie in it. Somebody has to put the three
+together, and then the bed and the sleep.
 
 **The question of this unit:** how does a row of separate pieces become a sentence that is
 understood?
@@ -212,7 +212,7 @@ class Encoder(nn.Module):
 """
 **See it.** The trained model reads the sentence from the top through *your* layers. After each one
 we compare all pairs of tokens: the cosine of their vectors, 1 for the same direction, 0 for nothing
-in common (red is above 0, blue below, the darkest red is 1). Follow the three pieces of *trashcan*,
+in common (red is above 0, blue below, the darkest red is 1). Follow the three pieces of *hammock*,
 and the last two tokens.
 """
 
@@ -231,19 +231,19 @@ if __name__ == "__main__":
             found.append(x[0])
         return trained.tokenizer.pieces(ids[0]), torch.stack(found).detach()
 
-    pieces, vectors = readings("A skateboarder jumps over a trashcan.")
+    pieces, vectors = readings("A man sleeps in a hammock.")
     unit = vectors / vectors.norm(dim=-1, keepdim=True)
     alike = unit @ unit.transpose(-2, -1)
     titles = ["before layer 1", "after layer 1", "after layer 2", "after layer 3"]
     show(heat_maps(dict(zip(titles, alike, strict=True)), pieces, pieces))
 
-    for a, b in (("c", "an"), (" trash", "an"), (".", "</s>")):
+    for a, b in ((" h", "amm"), (" h", "ock"), (".", "</s>")):
         curve = alike[:, pieces.index(a), pieces.index(b)].tolist()
         print(f"{a.strip():>5} and {b.strip():4}", "  ".join(f"{cosine:5.2f}" for cosine in curve))
 
 # %% [markdown]
 """
-Before the first layer *trash* and *an* have little in common. Layer by layer the three pieces
+Before the first layer *h* and *ock* have little in common. Layer by layer the three pieces
 become a block: the model has found its word. Nobody told it which pieces belong together; it helped
 to translate. The full stop and the end mark end up the same, for to this model they say the same.
 

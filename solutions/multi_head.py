@@ -400,11 +400,11 @@ if __name__ == "__main__":
 
 # %% [markdown]
 """
-Nobody asked for this division of labour. In the last layer head 3 gives half of its weight to the
-word before, and head 2 more than a third to the word after; in the first layer three heads prefer
-their own word to both neighbours. It is the task of the two reporters, found by training on nothing
-but translations. In the paper's Figures 3 to 5 heads follow the sentence: *making* finds *more
-difficult*, *its* finds what it stands for.
+Nobody asked for this division of labour. In the last layer head 0 gives more than a third of its
+weight to the word before, and head 2 to the word after; in the second layer head 0 gives nearly
+half to the word before, and in the first one head 3 half to the word itself. It is the task of the
+two reporters, found by training on nothing but translations. In the paper's Figures 3 to 5 heads
+follow the sentence: *making* finds *more difficult*, *its* finds what it stands for.
 
 In cross-attention the habit is another one. The German sentence asks the English one: row t is what
 the decoder looks at when it has read German word t and must write the *next*. Which English word is

@@ -136,6 +136,7 @@ def test_trained_models_break():
     sentences = [
         *checkpoint.examples,
         "A woman in a red coat is talking on her phone while she waits for the bus.",
+        "An elderly man is walking a brown dog using a red leash.",
     ]
     for fault in FAULTS:
         found = [break_with(checkpoint, sentence, [fault]) for sentence in sentences]
