@@ -162,6 +162,7 @@ def test_a_parent_that_is_killed_is_replaced(own, ask):
     assert not folder.exists()
 
 
+@pytest.mark.whoever
 def test_a_parent_is_replaced_in_the_middle_of_a_call(own, ask):
     """The judge that waits for an answer sees an end, not a hang."""
     child = own.spawn()
@@ -174,6 +175,7 @@ def test_a_parent_is_replaced_in_the_middle_of_a_call(own, ask):
     own.spawn().close()
 
 
+@pytest.mark.whoever
 def test_a_parent_that_hangs_is_replaced(own, ask, monkeypatch):
     """A stopped zygote is given up after its time."""
     own.spawn().close()
@@ -379,6 +381,7 @@ def test_what_is_withheld_cannot_be_read(ask, light):
     assert beside == "sacrebleu"
 
 
+@pytest.mark.whoever
 def test_a_worker_that_cannot_start_is_told(light):
     """The machine's fault comes with the reason, and leaves nothing."""
     before = opened(), folders()
@@ -409,6 +412,7 @@ def test_no_room_to_fork_is_told(own):
     nursery.discard(moved)
 
 
+@pytest.mark.whoever
 def test_closing_twice_and_late(ask, light):
     """A child may be closed after its zygote, either twice, and a zygote used again."""
     zygote = light()
@@ -428,6 +432,7 @@ def interpreters(light):
         yield zygote
 
 
+@pytest.mark.whoever
 def test_without_fork_the_same_words(interpreters, ask):
     """Where nothing forks, an interpreter for each learner speaks the same protocol."""
     before = opened(), len(folders())
@@ -444,6 +449,7 @@ def test_without_fork_the_same_words(interpreters, ask):
     assert (opened(), len(folders())) == before
 
 
+@pytest.mark.whoever
 def test_without_fork_limits_and_environment_hold(interpreters, ask):
     """Memory and files are bounded, the environment is its own, the judge's modules are away."""
     with interpreters.spawn(Limits(memory=500 << 20)) as child:
@@ -456,6 +462,7 @@ def test_without_fork_limits_and_environment_hold(interpreters, ask):
     assert not Path(home[0]).exists()
 
 
+@pytest.mark.whoever
 def test_without_fork_one_that_hangs_is_killed(interpreters, ask):
     """The judge's deadline holds there too, and what the child started in its group goes along."""
     with interpreters.spawn() as child:
@@ -468,6 +475,7 @@ def test_without_fork_one_that_hangs_is_killed(interpreters, ask):
     assert eventually(lambda: not alive(started))
 
 
+@pytest.mark.whoever
 def test_settings_fit_on_a_command_line():
     """What a process is told at its start is short, and is JSON."""
     assert len(json.dumps(Zygote()._settings)) < 16_000
