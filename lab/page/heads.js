@@ -13,8 +13,21 @@ const name = (...head) => head.join(" ");
 const parsed = (key) => key.split(" ").map((part, i) => (i ? Number(part) : part));
 const exactly = (number) => decimal(number, { maximumFractionDigits: 2, minimumFractionDigits: 2 });
 
+// What is off stays off when the page is loaded anew, in the other language for instance.
+const OFF = "lab.off";
+const keepOff = () => { try { sessionStorage.setItem(OFF, JSON.stringify([bar.pair, ...off])); } catch { /* all on, then */ } };
+function offBefore() {
+  try {
+    const [pair, ...heads] = JSON.parse(sessionStorage.getItem(OFF));
+    return pair === bar.pair ? heads : [];
+  } catch { return []; }
+}
+
 function send() {
+  const first = wanted.pair === undefined;
   if (bar.pair !== wanted.pair) off.clear(); // another model has other heads
+  if (first) offBefore().forEach((head) => off.add(head));
+  keepOff();
   wanted = { pair: bar.pair, text: bar.text, off: [...off].map(parsed) };
   if (element.dataset.state !== "asking") ask(asked = wanted); // else the answer sees that it is late
 }

@@ -68,6 +68,9 @@ function drawValue() {
   const told = say("translate.about", { ...about, parameters, method, n: target.length, log: rounded(about.log_probability) });
   const others = about.together > 1 ? say("translate.about_together", { n: about.together - 1 }) : "";
   $(".translation").lang = languages.target;
+  const sure = Math.exp(about.log_probability / target.length);
+  $(".doubt").hidden = sure >= UNSURE;
+  $(".doubt").textContent = sure < UNSURE ? say("translate.unsure", { share: percent(sure) }) : "";
   $(".about").textContent = joined([told, others, ended ? "" : say("translate.cut", { n: target.length })]);
   fill($(".method"), ["greedy", "beam", "sample"].map((name) => [name, texts(`method_${name}`)]), state.method);
   fill($(".beam-size"), range(8).map((i) => [`${i + 1}`, `${i + 1}`]), `${state.beam_size}`);

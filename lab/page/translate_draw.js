@@ -55,6 +55,7 @@ function drawCandidates() {
   $(".candidates").lang = shown.languages.target;
   $(".candidates").replaceChildren(...all.map(([id, piece, probability]) => {
     const made = bars("button", piece, probability, probability);
+    if (joins(piece, state.query, shown.languages.target) && /^\p{L}/u.test(piece)) made.firstChild.prepend("-"); // not the word alone
     made.type = "button";
     made.dataset.id = id;
     made.disabled = id === 0 || Boolean(lab.offline); // padding is nothing to write

@@ -1,5 +1,7 @@
 // What is on show of a translation: which heads, seen how, and what that is called.
 
+// Of 400 captions of the validation part the ones below have a chrF of 40, two in five of them far off; the others 70.
+const UNSURE = 0.5;
 const SOME = "some"; // heads that no layer and no number name
 
 // The last layer first: there the cross-attention of a translation model aligns best.

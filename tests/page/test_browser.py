@@ -99,7 +99,7 @@ def test_choosing_a_token_shows_what_it_looked_at(page):
     said = page.locator("#translate .sentence").inner_text()
     assert tokens.nth(2).get_attribute("aria-pressed") == "true"
     assert said.startswith(f"“{tokens.nth(2).inner_text()}” looked at")
-    assert page.locator("#translate .step").inner_text().startswith("token 3 of")
+    assert page.locator("#translate .step").inner_text().startswith("on show: token 3 of")
     assert page.locator("#translate .slider").input_value() == "3"
     shares = page.locator("#translate .keys small").all_inner_texts()
     numbers = [int(text.split()[-2]) for text in shares if not text.startswith("<")]

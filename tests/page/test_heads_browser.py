@@ -77,6 +77,19 @@ def test_a_head_is_switched_off_and_on_again(heads):
     assert heads.locator(".translation.after mark").count() == 0
 
 
+def test_what_is_off_stays_off_in_the_other_language(heads):
+    """The page is loaded anew for it; the visitor's experiment goes on."""
+    switch(heads, "cross-attention, layer 3, head 2").click()
+    shows(heads, 1)
+
+    heads.locator(".other").click()
+    heads.wait_for_selector("html[lang=zh-CN]")
+    shows(heads, 1)
+
+    off = heads.locator("#heads .board [role=switch][aria-checked=false]")
+    assert off.get_attribute("data-heads") == "cross 2 1"
+
+
 def test_quick_hands_get_the_answer_to_their_last_click(heads):
     """Several switches before the first answer: what is shown belongs to all of them."""
     names = [f"cross-attention, layer 3, head {head}" for head in (1, 2, 4)]
