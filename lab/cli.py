@@ -35,7 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 OF_PRESET = " Default: see --data."
 
-Pair = Annotated[str, typer.Option(help="A shipped model: en-de, en-zh.")]
+Pair = Annotated[str, typer.Option(help="A shipped model: en-de, en-fr, en-zh.")]
 CheckpointFolder = Annotated[
     Path | None, typer.Option("--checkpoint", help="A folder written by `lab train`.")
 ]

@@ -129,7 +129,7 @@ def test_every_dependency_is_pinned_as_tested():
     assert names <= {pin.lower() for pin in pins}
 
 
-@pytest.mark.parametrize("pair", ["en-de", "en-zh"])
+@pytest.mark.parametrize("pair", ["en-de", "en-fr", "en-zh"])
 def test_shipped_checkpoint_is_complete_and_small(pair):
     """Weights under 12 MB, no pickle, and a card that says where they come from."""
     folder = shipped()[pair]
@@ -151,13 +151,14 @@ def test_shipped_checkpoint_is_complete_and_small(pair):
     assert "nrefs:" in card  # sacreBLEU's signature
 
 
-@pytest.mark.parametrize("pair", ["en-de", "en-zh"])
+@pytest.mark.parametrize("pair", ["en-de", "en-fr", "en-zh"])
 def test_shipped_model_translates_what_it_was_trained_for(pair):
     """A sentence of the training domain comes out as a person would accept it."""
     from lab.translation import translate
 
     accepted = {
         "en-de": ("A man is standing.", {"Ein Mann steht.", "Ein Mann steht da."}),
+        "en-fr": ("A man is standing.", {"Un homme est debout."}),
         "en-zh": ("I don't know.", {"我不知道。"}),
     }
     sentence, good = accepted[pair]

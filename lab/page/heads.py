@@ -23,21 +23,23 @@ RULES = {  # of heads.label, and what each reads in a head's habits
     "alignment": ("alignment", heads.ALIGNMENT),
     "broad": ("breadth", heads.BREADTH),
 }
+CAPTIONS = [
+    "A man in a blue shirt is standing on a ladder.",
+    "Two dogs are playing in the snow.",
+    "A little girl is climbing into a wooden playhouse.",
+    "The young woman is reading a book on a bench.",
+    "Three people are sitting at a table outside.",
+    "A boy in a red jacket jumps over a puddle.",
+    "An old man plays the guitar on the street.",
+    "A brown horse runs across a green field.",
+    "Several children are swimming in a lake.",
+    "A woman with a black hat is holding an umbrella.",
+    "The cyclist rides down a steep hill.",
+    "People are walking past a shop in the city.",
+]
 SENTENCES = {  # what heads are measured on, unless the visitor brings others
-    "en-de": [
-        "A man in a blue shirt is standing on a ladder.",
-        "Two dogs are playing in the snow.",
-        "A little girl is climbing into a wooden playhouse.",
-        "The young woman is reading a book on a bench.",
-        "Three people are sitting at a table outside.",
-        "A boy in a red jacket jumps over a puddle.",
-        "An old man plays the guitar on the street.",
-        "A brown horse runs across a green field.",
-        "Several children are swimming in a lake.",
-        "A woman with a black hat is holding an umbrella.",
-        "The cyclist rides down a steep hill.",
-        "People are walking past a shop in the city.",
-    ],
+    "en-de": CAPTIONS,
+    "en-fr": CAPTIONS,
     "en-zh": [
         "Where is the nearest hospital?",
         "I have never been to Paris.",

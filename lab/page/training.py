@@ -22,6 +22,11 @@ REFERENCES = {
             "Auf einer Leiter steht ein Mann in einem blauen Hemd."
         ),
     },
+    "en-fr": {
+        "A man in a blue shirt is standing on a ladder.": (
+            "Sur une échelle se tient un homme en chemise bleue."
+        ),
+    },
     "en-zh": {"I don't know what to do.": "该做什么，我不知道。"},
 }
 # Few enough that a class soon has every run: each of them takes a second.

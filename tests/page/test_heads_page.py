@@ -154,7 +154,7 @@ def test_a_label_stands_beside_the_rule_that_gave_it(checkpoints, measuring):
     assert order[0] == "sink" and {"alignment", "none"} <= seen
 
 
-@pytest.mark.parametrize("pair", ["en-de", "en-zh"])
+@pytest.mark.parametrize("pair", ["en-de", "en-fr", "en-zh"])
 def test_default_sentences_can_be_measured(checkpoints, pair):
     """The shipped list fits its model and the page's limit, each sentence once."""
     lines = tab.SENTENCES[pair]
@@ -169,8 +169,10 @@ def test_ones_own_model_is_measured_on_its_own_kind_of_sentences(checkpoints):
     found = tab.defaults(checkpoints, own="en-de")
 
     assert found == {
-        "en-de": list(checkpoints["en-de"].examples), "en-zh": tab.SENTENCES["en-zh"]
-    }  # fmt: skip
+        "en-de": list(checkpoints["en-de"].examples),
+        "en-fr": tab.SENTENCES["en-fr"],
+        "en-zh": tab.SENTENCES["en-zh"],
+    }
 
 
 @pytest.mark.parametrize(("question", "said"), [

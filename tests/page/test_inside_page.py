@@ -52,7 +52,7 @@ def numbers(value):
     return float(value) if isinstance(value, str) else value
 
 
-@pytest.mark.parametrize("pair", ["en-de", "en-zh"])
+@pytest.mark.parametrize("pair", ["en-de", "en-fr", "en-zh"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_weights_are_those_of_the_translation(checkpoints, answer, pair, kind):
     """What softmax shows is what the recorder sees when the model translates."""

@@ -47,7 +47,7 @@ def paint(checkpoints, kind, change=None, **others):
 # Paint a mask
 
 
-@pytest.mark.parametrize("pair", ["en-de", "en-zh"])
+@pytest.mark.parametrize("pair", ["en-de", "en-fr", "en-zh"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_before_painting_all_is_the_model_s_own(checkpoints, pair, kind):
     """Mask, tokens, weights and probabilities are those of the translation."""
@@ -175,7 +175,7 @@ def lessons_of(group):
     return {PARTS[part].name for fault in faults for part in FAULTS[fault]}
 
 
-@pytest.mark.parametrize("pair", ["en-de", "en-zh"])
+@pytest.mark.parametrize("pair", ["en-de", "en-fr", "en-zh"])
 def test_without_a_fault_both_sides_are_the_translation(checkpoints, pair):
     """The left side never changes; the right one is the same until something is switched on."""
     found = break_with(checkpoints, pair=pair)
@@ -283,14 +283,14 @@ def test_products_hang_on_the_distance_alone(checkpoints):
 
 def test_positions_of_no_model_are_refused(checkpoints):
     """There are as many features as the chosen model has."""
-    with pytest.raises(Refused, match="pair must be one of: en-de, en-zh"):
+    with pytest.raises(Refused, match="pair must be one of: en-de, en-fr, en-zh"):
         waves(checkpoints, {"pair": "xx"})
 
 
 # Shuffle
 
 
-@pytest.mark.parametrize("pair", ["en-de", "en-zh"])
+@pytest.mark.parametrize("pair", ["en-de", "en-fr", "en-zh"])
 @pytest.mark.parametrize("order", ["random", "reversed"])
 def test_the_same_attention_shuffled(checkpoints, pair, order):
     """Without positions the weights come back to their places and the translation stays; with them

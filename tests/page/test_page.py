@@ -20,9 +20,9 @@ ROOT = Path(__file__).parents[2]
 SENTENCE = "Two dogs are playing in the snow."
 
 
-def test_both_shipped_models_are_on_the_page():
-    """English to German and English to Chinese come with the lab."""
-    assert set(server.load(torch.device("cpu"))) == {"en-de", "en-zh"} == set(shipped())
+def test_all_shipped_models_are_on_the_page():
+    """English to German, to French and to Chinese come with the lab."""
+    assert set(server.load(torch.device("cpu"))) == {"en-de", "en-fr", "en-zh"} == set(shipped())
 
 
 def test_gradio_is_imported_without_its_stubs():
@@ -60,15 +60,16 @@ def test_a_forged_request_fails_alone(running_page):
         ("en-de", "beam", {"beam_size": 2}),
         ("evil", "greedy", {}),
         ("en-de", "sample", {"temperature": "hot"}),
+        ("en-fr", "greedy", {}),
         ("en-zh", "greedy", {}),
     ]
 
     jobs = [client.submit(SENTENCE, *each, api_name="/translate") for each in requests]
     values = [job.result(timeout=60) for job in jobs]
 
-    assert ["message" in value for value in values] == [False, False, True, True, False]
+    assert ["message" in value for value in values] == [False, False, True, True, False, False]
     assert values[1]["asked"]["options"]["beam_size"] == 2
-    assert values[4]["languages"]["target"] == "zh-CN"
+    assert [each["languages"]["target"] for each in values[4:]] == ["fr", "zh-CN"]
 
 
 def test_a_port_that_is_taken_is_told(running_page):
