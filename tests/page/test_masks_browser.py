@@ -155,7 +155,7 @@ def test_another_attention_brings_its_own_mask(page):
     page.wait_for_selector("#masks table td")
     assert page.locator("#masks table th[scope=col]").all_inner_texts() == keys
     shares = page.locator("#masks table tr:nth-of-type(2) td").all_inner_texts()
-    assert sum(int(re.sub(r"< 1|\D", "", each) or 0) for each in shares) == pytest.approx(
+    assert sum(int(re.sub(r"under 1|\D", "", each) or 0) for each in shares) == pytest.approx(
         100, abs=6
     )
 
