@@ -45,7 +45,6 @@ Serve = Callable[[socket.socket], None]
 CONNECTION = 3  # the one thing besides 0, 1 and 2 that a child has open
 MESSAGE = 1 << 16
 LARGE = 2 << 20  # bytes of a large page
-GARBAGE = 20_000  # objects more than before, after which a child looks for those nobody holds
 MADV_HUGEPAGE, MADV_COLLAPSE = 14, 25  # <linux/mman.h>
 
 
@@ -113,7 +112,6 @@ class Nursery:
         gc.collect()
         in_large_pages()
         gc.freeze()  # what is here now is shared with the children, and stays untouched
-        gc.set_threshold(GARBAGE)  # a child that lives for a moment has little to collect
         self.watch.register(self.control, selectors.EVENT_READ)
         self.tell(ready=os.getpid())
         with suppress(EOFError, ConnectionError):

@@ -98,7 +98,7 @@ def build(
 
 def give_memory_back() -> None:
     """Have glibc return what tensors leave free; by itself it keeps a heap for every thread. With
-    this, and one thread that computes (lab.page.computing), the page takes a tenth more after a
+    this, and one thread that computes (lab.page.computing), the page takes a seventh more after a
     thousand translations than after a hundred; without the two it was 80 %."""
     with suppress(OSError, AttributeError, TypeError):  # another libc, another system
         mallopt = ctypes.CDLL(None).mallopt
